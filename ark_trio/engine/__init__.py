@@ -1,0 +1,1 @@
+"""The decoder and prefiller services and their drivers."""

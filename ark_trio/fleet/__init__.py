@@ -1,0 +1,1 @@
+"""Decoders: which there are, which are well, which one takes a request."""

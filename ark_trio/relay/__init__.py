@@ -1,0 +1,1 @@
+"""Ties one client stream to one backend stream."""

@@ -1,0 +1,1 @@
+"""gRPC in Trio's flavour, and the one place where asyncio is spoken."""
