@@ -1,0 +1,92 @@
+"""A bounded mailbox from asyncio to Trio: what a call brings, waiting for the task that reads it.
+
+A crossing a message would cost 50 µs. Here the asyncio side appends and wakes the reader, the Trio side takes all that
+waits in one go, and neither awaits the other's flavour.
+"""
+
+import asyncio
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+import trio
+
+from ark_trio.errors import ArkError
+
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
+
+
+class Sink(Protocol[M_contra]):
+    """Where a call puts what it receives. The first `end` or `fail` is final; later words are ignored."""
+
+    def feed(self, message: M_contra) -> bool:
+        """Take one message. False: full, so await `room` before the next."""
+
+    async def room(self) -> None:
+        """Wait until there is room. asyncio-flavoured."""
+
+    def end(self) -> None:
+        """The call ended well."""
+
+    def fail(self, error: ArkError) -> None:
+        """The call ended badly."""
+
+
+class Mailbox(Generic[M]):
+    """A sink that one Trio task reads in batches."""
+
+    def __init__(self, limit: int = 64) -> None:
+        self._limit = limit
+        self._waiting: deque[M] = deque()
+        self._ended = False
+        self._error: ArkError | None = None
+        self._arrived = trio.Event()
+        self._room = asyncio.Event()
+
+    def feed(self, message: M) -> bool:
+        """Take one message; see `Sink`. At most `limit` wait when the caller heeds the answer."""
+        if self._ended:
+            return True
+        self._waiting.append(message)
+        self._arrived.set()
+        return len(self._waiting) < self._limit
+
+    async def room(self) -> None:
+        """Wait until the reader has taken what waits. asyncio-flavoured."""
+        self._room.clear()
+        if len(self._waiting) >= self._limit and not self._ended:
+            await self._room.wait()
+
+    def end(self) -> None:
+        """No more will come."""
+        self._close(None)
+
+    def fail(self, error: ArkError) -> None:
+        """No more will come, because of `error`. Callable from either flavour."""
+        self._close(error)
+
+    async def take(self) -> list[M]:
+        """Return all messages that wait, at least one; `[]` at the end. Trio-flavoured, always a checkpoint.
+
+        Raises:
+            ArkError: what `fail` was given, once the messages before it have been taken.
+        """
+        if self._waiting or self._ended:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        batch = list(self._waiting)
+        self._waiting.clear()
+        self._room.set()
+        if not batch and self._error is not None:
+            raise self._error
+        return batch
+
+    def _close(self, error: ArkError | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._error = error
+        self._arrived.set()
+        self._room.set()
