@@ -1,0 +1,224 @@
+"""Every setting of the three services, with its default, and how they are loaded.
+
+Each is declared here and only here; its TOML key is its field's name in its section, its variable and its flag
+come from its short name: `limits.max_waiting`, `ARK_MAX_WAITING`, `--max-waiting`. A file is overridden by the
+environment, the environment by the command line.
+"""
+
+# ruff: noqa: RUF009 (`setting` makes a field, as attrs.field does)
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from attrs import frozen
+
+from ark_trio.settings.address import Address as Address  # noqa: PLC0414 (part of this module's face)
+from ark_trio.settings.address import Bind as Bind  # noqa: PLC0414
+from ark_trio.settings.declare import Role, setting
+from ark_trio.settings.inherited import HOST, HOST_LIST, PORT, PREFILL
+from ark_trio.settings.load import Loaded, load
+from ark_trio.settings.parse import ByteCount, Seconds
+from ark_trio.settings.render import markdown_table
+
+Driver = Literal["llama", "echo", "xllm", "openai"]
+LogFormat = Literal["auto", "json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_PROXY: tuple[Role, ...] = ("proxy",)
+_ENGINES: tuple[Role, ...] = ("prefiller", "decoder")
+_DECODER: tuple[Role, ...] = ("decoder",)
+
+
+@frozen(kw_only=True)
+class Limits:
+    """How much and how long: every wait and every queue has its bound here."""
+
+    max_requests: int = setting(
+        4096, "Requests served at once.", at_least=1, at_most=1_000_000, roles=_PROXY
+    )
+    max_waiting: int = setting(
+        256, "Requests that wait for a place; more get 429.", at_least=0, roles=_PROXY
+    )
+    connect_s: Seconds = setting(5.0, "Time to connect to a decoder or prefiller.", at_least=0.01)
+    first_token_s: Seconds = setting(300.0, "Time until an answer's first token.", at_least=0.01)
+    between_tokens_s: Seconds = setting(
+        120.0, "Time between two tokens of an answer.", at_least=0.01
+    )
+    total_s: Seconds | None = setting(None, "Time for a whole answer.", at_least=0.01, roles=_PROXY)
+    stalled_write_s: Seconds = setting(
+        30.0, "Time that a client may go without reading.", at_least=0.01, roles=_PROXY
+    )
+    max_body_bytes: ByteCount = setting(
+        32 * 2**20, "Size of a request body.", at_least=1024, roles=_PROXY
+    )
+    drain_s: Seconds = setting(
+        60.0, "Time that running requests have to finish after SIGTERM.", at_least=0
+    )
+    keep_alive_s: Seconds = setting(
+        15.0, "Silence after which a stream gets a comment line.", at_least=0.01, roles=_PROXY
+    )
+    max_message_bytes: ByteCount = setting(
+        4 * 2**20, "Size of one gRPC message, either way.", at_least=1024
+    )
+
+
+@frozen(kw_only=True)
+class GrpcSettings:
+    """HTTP/2 between gateway, decoder and prefiller."""
+
+    stream_window_bytes: ByteCount = setting(
+        256 * 2**10,
+        "Flow-control window of one stream.",
+        name="grpc_stream_window_bytes",
+        at_least=65535,
+        at_most=2**31 - 1,
+    )
+    # Wide against the stream's, or a few clients that don't read hold up all streams of the connection.
+    connection_window_bytes: ByteCount = setting(
+        64 * 2**20,
+        "Flow-control window of a connection.",
+        name="grpc_connection_window_bytes",
+        at_least=65535,
+        at_most=2**31 - 1,
+    )
+    ping_s: Seconds = setting(
+        30.0, "Time between two pings of a connection.", name="grpc_ping_s", at_least=1
+    )
+    ping_timeout_s: Seconds = setting(
+        10.0, "Time for a ping's answer.", name="grpc_ping_timeout_s", at_least=0.1
+    )
+
+
+@frozen(kw_only=True)
+class EngineSettings:
+    """The decoder and the prefiller."""
+
+    driver: Driver = setting("llama", "What generates.", name="engine", roles=_ENGINES)
+    model: Path | None = setting(
+        None,
+        "GGUF file.",
+        default_text="the small model that `ark-trio model fetch` gets",
+        roles=_ENGINES,
+    )
+    model_dir: Path | None = setting(
+        None,
+        "Where `ark-trio model fetch` puts the model.",
+        default_text="`$XDG_DATA_HOME/ark-trio`",
+        roles=_ENGINES,
+    )
+    served_names: tuple[str, ...] = setting(
+        (),
+        "Model names that the engine answers for.",
+        default_text="the model's own",
+        roles=_ENGINES,
+    )
+    slots: int = setting(
+        4, "Requests that are generated at once.", at_least=1, at_most=1024, roles=_ENGINES
+    )
+    context_tokens: int = setting(
+        4096, "Tokens of one request, prompt and answer.", at_least=64, roles=_ENGINES
+    )
+    threads: int | None = setting(
+        None,
+        "Threads that compute.",
+        at_least=1,
+        at_most=1024,
+        default_text="half of the cores",
+        roles=_ENGINES,
+    )
+    ubatch: int = setting(
+        128, "Prompt tokens computed in one go.", at_least=1, at_most=65536, roles=_ENGINES
+    )
+    max_waiting: int = setting(
+        256,
+        "Requests that wait for a slot; more get RESOURCE_EXHAUSTED.",
+        name="engine_max_waiting",
+        at_least=0,
+        roles=_ENGINES,
+    )
+    local_prefill: bool = setting(
+        default=False, help="Prefill in the decoder while no prefiller answers.", roles=_DECODER
+    )
+    run_dir: Path = setting(
+        Path("/dev/shm"),  # noqa: S108 (each process makes its own private folder in it)
+        "Folder in memory for KV states on the move.",
+        roles=_ENGINES,
+    )
+
+
+@frozen(kw_only=True)
+class LogSettings:
+    """The log, on standard error."""
+
+    format: LogFormat = setting(
+        "auto", "JSON lines or text; auto is text on a terminal.", name="log_format"
+    )
+    level: LogLevel = setting("info", "The least severe event that is logged.", name="log_level")
+
+
+@frozen(kw_only=True)
+class Settings:
+    """All settings. `Settings()` is the defaults."""
+
+    bind: Bind = setting(
+        Bind(host="127.0.0.1", port=18080), "Where the gateway listens for HTTP.", roles=_PROXY
+    )
+    decoders: tuple[Address, ...] = setting(
+        (Address(host="127.0.0.1", port=62000),),
+        "Decoders that requests go to.",
+        default_port=62000,
+        also=(HOST_LIST, HOST, PORT),
+        roles=_PROXY,
+    )
+    prefillers: tuple[Address, ...] = setting(
+        (),
+        "Prefillers that the decoder asks; with none, it prefills itself.",
+        default_port=62000,
+        also=(PREFILL,),
+        roles=_DECODER,
+    )
+    grpc_bind: Address = setting(
+        Address(host="0.0.0.0", port=62000),  # noqa: S104 (the contract's default)
+        "Where a decoder or prefiller listens for gRPC.",
+        roles=_ENGINES,
+    )
+    models: tuple[str, ...] = setting(
+        ("deepseek-r1-0528",), "Models of a decoder that can't say what it serves.", roles=_PROXY
+    )
+    insecure: bool = setting(False, "Serve beyond this host without API keys.", roles=_PROXY)
+    workers: int = setting(1, "Processes of the gateway.", at_least=1, at_most=256, roles=_PROXY)
+    limits: Limits = Limits()
+    grpc: GrpcSettings = GrpcSettings()
+    engine: EngineSettings = EngineSettings()
+    log: LogSettings = LogSettings()
+    unknown_variables: tuple[str, ...] = ()
+    """`ARK_…` variables that mean nothing here. `configure_logging` warns of them, once."""
+
+
+def load_settings(
+    argv_overrides: Mapping[str, str], environ: Mapping[str, str], toml_path: Path | None = None
+) -> Settings:
+    """The effective settings.
+
+    Args:
+        argv_overrides: what the command line says, by dotted key (`limits.max_waiting`).
+        environ: the environment.
+        toml_path: the file; without it the one that `ARK_CONFIG` names, if any.
+
+    Raises:
+        ConfigError: something is unknown or malformed; the text is one line for the operator.
+    """
+    return load_with_sources(argv_overrides, environ, toml_path).settings
+
+
+def load_with_sources(
+    argv_overrides: Mapping[str, str], environ: Mapping[str, str], toml_path: Path | None = None
+) -> Loaded[Settings]:
+    """As `load_settings`, telling where each value came from."""
+    return load(Settings, argv_overrides, environ, toml_path)
+
+
+def settings_table() -> str:
+    """All settings as Markdown."""
+    return markdown_table(Settings)

@@ -1,0 +1,1 @@
+"""How settings are declared, read from file, environment and command line, and shown."""

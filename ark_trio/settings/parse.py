@@ -1,0 +1,209 @@
+"""From what a file, a variable or a flag says to a setting's typed value.
+
+A TOML file gives numbers, booleans and lists; variables and flags give text. Both spellings are read everywhere.
+"""
+
+import math
+import operator
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from cattrs import Converter
+
+from ark_trio.errors import ConfigError
+from ark_trio.settings.address import Address, Bind, parse_address, parse_bind, parse_target
+from ark_trio.settings.declare import Row
+
+Seconds = Annotated[float, "seconds"]
+"""A duration; text may carry ms, s, m or h."""
+ByteCount = Annotated[int, "bytes"]
+"""A size; text may carry KiB, MiB or GiB."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_DURATION_UNITS = {None: 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_NONE = frozenset({"none", "off"})
+_ECHO_CHARS = 80
+
+
+def parse_setting(row: Row, raw: object, source: str) -> Any:
+    """The value that `raw` spells for this setting.
+
+    Raises:
+        ConfigError: one line that names the setting, where the value came from, and what was expected.
+    """
+    try:
+        value = _structure(row, raw)
+        _check_range(row, value)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{source}: {row.key} = {_echo(row, raw)}: expected {expected(row)}"
+        ) from error
+    return value
+
+
+def expected(row: Row) -> str:
+    """What a setting takes, in words, with its range."""
+    options = get_args(row.type)
+    inner = _not_none(row.type)
+    words = _WORDS.get(inner) or "one of " + ", ".join(get_args(inner))
+    bounds = [
+        f"{word} {limit:g}" if limit < 1e6 else f"{word} {limit:.0f}"  # noqa: PLR2004
+        for word, limit in (("at least", row.spec.at_least), ("at most", row.spec.at_most))
+        if limit is not None
+    ]
+    ending = ", or none" if NoneType in options else ""
+    return " ".join([words, " and ".join(bounds)]).rstrip() + ending
+
+
+def _structure(row: Row, raw: object) -> Any:
+    if row.spec.default_port is not None:
+        return tuple(_target(item, row.spec.default_port) for item in _items(raw))
+    return _converter.structure(raw, row.type)
+
+
+def _check_range(row: Row, value: Any) -> None:
+    if row.spec.at_least is not None and value is not None and value < row.spec.at_least:
+        raise ValueError("too small")
+    if row.spec.at_most is not None and value is not None and value > row.spec.at_most:
+        raise ValueError("too large")
+
+
+def _echo(row: Row, raw: object) -> str:
+    if row.spec.secret:
+        return "(hidden)"
+    text = repr(raw)
+    return text if len(text) <= _ECHO_CHARS else text[:_ECHO_CHARS] + "…"
+
+
+def _not_none(kind: Any) -> Any:
+    options = [each for each in get_args(kind) if each is not NoneType]
+    return options[0] if NoneType in get_args(kind) else kind
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("not a text")
+    return raw.strip()
+
+
+def _whole(raw: object) -> int:
+    if isinstance(raw, str) and raw.strip().isascii():
+        return int(raw.strip())
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    raise ValueError("not a whole number")
+
+
+def _truth(raw: object) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    text = _text(raw).lower()
+    if text not in _TRUE | _FALSE:
+        raise ValueError("neither yes nor no")
+    return text in _TRUE
+
+
+def _seconds(raw: object) -> float:
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool) and math.isfinite(raw):
+        return float(raw)
+    if match := _DURATION.fullmatch(_text(raw)):
+        return float(match[1]) * _DURATION_UNITS[match[2]]
+    raise ValueError("not a duration")
+
+
+def _byte_count(raw: object) -> int:
+    if isinstance(raw, str) and (match := _SIZE.fullmatch(raw.strip())):
+        return int(match[1]) * _SIZE_UNITS[match[2]]
+    return _whole(raw)
+
+
+def _items(raw: object) -> list[str]:
+    """The entries of a TOML list or of a comma-separated text; the empty text is the empty list."""
+    if isinstance(raw, str):
+        return [item.strip() for item in raw.split(",") if item.strip()]
+    if isinstance(raw, list):
+        return [_text(item) for item in raw]
+    raise ValueError("not a list")
+
+
+def _target(item: str, default_port: int) -> Address:
+    # A default port of 0 means that an entry must name its own.
+    return parse_target(item, default_port=default_port or None)
+
+
+def _path(raw: object) -> Path:
+    return Path(_text(raw)).expanduser()
+
+
+def _optional(kind: Any, converter: Converter) -> Callable[[object, Any], Any]:
+    inner = _not_none(kind)
+
+    def structure(raw: object, _: Any) -> Any:
+        if isinstance(raw, str) and raw.strip().lower() in _NONE:
+            return None
+        return converter.structure(raw, inner)
+
+    return structure
+
+
+def _ignoring_type(parser: Callable[[object], Any]) -> Callable[[object, Any], Any]:
+    return lambda raw, _: parser(raw)
+
+
+def _is_literal(kind: Any) -> bool:
+    return bool(get_origin(kind) == Literal)
+
+
+def _literal(raw: object, kind: Any) -> str:
+    text = _text(raw)
+    if text not in get_args(kind):
+        raise ValueError("none of the choices")
+    return text
+
+
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "1 or 0",
+    Seconds: "seconds (or 500ms, 30s, 5m, 1h)",
+    ByteCount: "bytes (or 64KiB, 4MiB, 1GiB)",
+    Path: "a path",
+    Bind: "host:port, [IPv6]:port or unix:/path",
+    Address: "host:port or [IPv6]:port",
+    tuple[Address, ...]: "host:port,…",
+    tuple[str, ...]: "name,…",
+}
+
+_PARSERS: dict[Any, Callable[[object], Any]] = {
+    str: _text,
+    int: _whole,
+    bool: _truth,
+    Seconds: _seconds,
+    ByteCount: _byte_count,
+    Path: _path,
+    Bind: lambda raw: parse_bind(_text(raw)),
+    Address: lambda raw: parse_address(_text(raw), min_port=0),
+    tuple[str, ...]: lambda raw: tuple(_items(raw)),
+}
+
+
+def _make_converter() -> Converter:
+    converter = Converter(detailed_validation=False)
+    for kind, parser in _PARSERS.items():
+        converter.register_structure_hook_func(partial(operator.eq, kind), _ignoring_type(parser))
+    converter.register_structure_hook_func(_is_literal, _literal)
+    converter.register_structure_hook_factory(
+        lambda kind: NoneType in get_args(kind), lambda kind: _optional(kind, converter)
+    )
+    return converter
+
+
+_converter = _make_converter()
