@@ -186,7 +186,9 @@ class Settings:
     models: tuple[str, ...] = setting(
         ("deepseek-r1-0528",), "Models of a decoder that can't say what it serves.", roles=_PROXY
     )
-    insecure: bool = setting(False, "Serve beyond this host without API keys.", roles=_PROXY)
+    insecure: bool = setting(
+        default=False, help="Serve beyond this host without API keys.", roles=_PROXY
+    )
     workers: int = setting(1, "Processes of the gateway.", at_least=1, at_most=256, roles=_PROXY)
     limits: Limits = Limits()
     grpc: GrpcSettings = GrpcSettings()
