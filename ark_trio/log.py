@@ -1,0 +1,104 @@
+"""The log: JSON lines under systemd and in containers, readable text on a terminal, always on standard error.
+
+What the libraries log through the standard library comes out the same way.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import orjson
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from ark_trio.config import LogFormat, Settings
+
+log = structlog.get_logger()
+
+_NEVER_DEBUG = ("asyncio", "hpack", "h2", "httpcore2", "httpx2")
+"""hpack alone writes several lines a header; at debug, the service would be drowned and slowed."""
+
+
+def configure_logging(settings: Settings) -> None:
+    """Set up all logging of this process, and warn once of `ARK_…` variables that mean nothing.
+
+    Loggers got earlier follow. Calling it again replaces what it did before.
+    """
+    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
+    render = _renderers(settings.log.format)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *_shared(), *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,  # module-level loggers must follow a second call
+    )
+    _route_standard_logging(level, render)
+    if settings.unknown_variables:
+        log.warning("variables_unknown", names=list(settings.unknown_variables))
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _renderers(wanted: LogFormat) -> list[Processor]:
+    on_terminal = sys.stderr.isatty()
+    if wanted == "json" or (wanted == "auto" and not on_terminal):
+        return [structlog.processors.format_exc_info, _json_line]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=plain)]
+
+
+def _json_line(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """One line; time, level and event come first, since people read the start of a line."""
+    first = {key: event.pop(key, None) for key in ("timestamp", "level", "event")}
+    option = orjson.OPT_NON_STR_KEYS
+    try:
+        return orjson.dumps({**first, **event}, default=repr, option=option).decode()
+    except (
+        TypeError
+    ):  # e.g. an integer over 64 bits or a lone surrogate: never lose the event over it
+        return orjson.dumps(
+            {key: ascii(value) for key, value in {**first, **event}.items()}
+        ).decode()
+
+
+def _route_standard_logging(level: int, render: Sequence[Processor]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared()],
+            processors=[ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in _NEVER_DEBUG:
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
+    hypercorn = logging.getLogger("hypercorn.error")
+    hypercorn.filters = [_Redirect(handler, level)]
+
+
+class _Redirect(logging.Filter):
+    """Sends a logger's records to our handler and nowhere else.
+
+    Hypercorn gives its logger a handler of its own when the worker starts, after us; a logger's filters come before
+    whatever handlers it has by then.
+    """
+
+    def __init__(self, handler: logging.Handler, level: int) -> None:
+        super().__init__()
+        self._handler = handler
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Handle the record here; tell the logger to drop it."""
+        if record.levelno >= self._level:
+            self._handler.handle(record)
+        return False
