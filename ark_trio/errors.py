@@ -70,6 +70,14 @@ class MethodNotAllowed(ArkError):
     outcome = "method_not_allowed"
 
 
+class RequestTimeout(ArkError):
+    """The request body did not arrive in time."""
+
+    status = 408
+    kind = "invalid_request_error"
+    outcome = "request_timeout"
+
+
 class Conflict(ArkError):
     """The engine says the request collides with another one."""
 
@@ -122,6 +130,12 @@ class Unavailable(ArkError):
     status = 503
     outcome = "unavailable"
     retry_after_s = 1
+
+
+class Unreachable(Unavailable):
+    """The decoder could not be connected to, or the connection to it broke."""
+
+    outcome = "unreachable"
 
 
 class ShuttingDown(Unavailable):

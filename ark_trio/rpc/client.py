@@ -28,7 +28,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 from multidict import MultiDict
 
-from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unavailable
+from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unreachable
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.mailbox import Sink
@@ -73,7 +73,9 @@ class ArkChannel:
     options: ChannelOptions
     _grpc: "_LimitedChannel" = field(alias="grpc")
 
-    async def stream(self, request: Request, sink: Sink[Response], *, metadata: Metadata = ()) -> None:
+    async def stream(
+        self, request: Request, sink: Sink[Response], *, metadata: Metadata = ()
+    ) -> None:
         """Run a StreamingCall, feeding `sink`, until the engine ends it. Trio-flavoured.
 
         Ends by `sink.end()` or `sink.fail(error)`, never by an `ArkError`. Cancelled, it resets the gRPC stream with code
@@ -128,7 +130,10 @@ class ArkChannel:
             await self._grpc.connected()
             response = await InferenceStub(cast(Channel, self._grpc)).control(request)
         outputs: Mapping[str, Any] = response.outputs
-        return {key: from_value(ark_pb2.Value.FromString(bytes(value))) for key, value in outputs.items()}
+        return {
+            key: from_value(ark_pb2.Value.FromString(bytes(value)))
+            for key, value in outputs.items()
+        }
 
     @asynccontextmanager
     async def _open(
@@ -189,8 +194,12 @@ class _LimitedStream(Stream[Any, Any]):
             size = int.from_bytes(header[1:], "big")
             limit = cast(_LimitedChannel, self._channel).options.max_message_bytes
             if header[0] or size > limit:
-                log.warning("engine_message_refused", compressed=bool(header[0]), bytes=size, limit=limit)
-                raise BadBackend("The engine sent a message that is compressed or over the size limit.")
+                log.warning(
+                    "engine_message_refused", compressed=bool(header[0]), bytes=size, limit=limit
+                )
+                raise BadBackend(
+                    "The engine sent a message that is compressed or over the size limit."
+                )
             return self._codec.decode(await self._stream.recv_data(size), self._recv_type)
 
 
@@ -213,15 +222,15 @@ class _LimitedChannel(Channel):
         """Connect unless connected, within `connect_s`. asyncio-flavoured.
 
         Raises:
-            Unavailable: nobody answers there.
+            Unreachable: nobody answers there.
         """
         try:
             async with asyncio.timeout(self.options.connect_s):
                 await self.__connect__()
         except TimeoutError as error:
-            raise Unavailable(_UNREACHABLE, code="connect_timeout") from error
+            raise Unreachable(_UNREACHABLE, code="connect_timeout") from error
         except OSError as error:
-            raise Unavailable(_UNREACHABLE) from error
+            raise Unreachable(_UNREACHABLE) from error
 
     def request(
         self,
@@ -262,10 +271,14 @@ def _watch_for_dead_host(sock: socket.socket, options: ChannelOptions) -> None:
     """Have the kernel notice a host that vanished, however long the stream is silent."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(options.ping_s)))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(options.ping_timeout_s / 3)))
+    sock.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(options.ping_timeout_s / 3))
+    )
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
     sock.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int((options.ping_s + options.ping_timeout_s) * 1000)
+        socket.IPPROTO_TCP,
+        socket.TCP_USER_TIMEOUT,
+        int((options.ping_s + options.ping_timeout_s) * 1000),
     )
 
 
@@ -285,7 +298,7 @@ def _errors_become_ours() -> Iterator[None]:
     except StreamTerminatedError as error:
         raise _terminated(str(error)) from error
     except OSError as error:
-        raise Unavailable(_LOST) from error
+        raise Unreachable(_LOST) from error
     except (ProtocolError, H2Error, DecodeError, AssertionError) as error:
         log.warning("engine_broke_protocol", exc_info=error)
         raise BadBackend("The engine's answer could not be understood.") from error
@@ -300,4 +313,4 @@ def _terminated(reason: str) -> ArkError:
         return BadBackend("The engine broke the stream off.")
     if reason == "Protocol error":
         return BadBackend("The engine's answer could not be understood.")
-    return Unavailable(_LOST)
+    return Unreachable(_LOST)

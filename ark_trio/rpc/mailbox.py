@@ -39,7 +39,8 @@ class Mailbox(Generic[M]):
         self._limit = limit
         self._waiting: deque[M] = deque()
         self._ended = False
-        self._error: ArkError | None = None
+        self.error: ArkError | None = None
+        """What `fail` was given first."""
         self._arrived = trio.Event()
         self._room = asyncio.Event()
 
@@ -79,14 +80,14 @@ class Mailbox(Generic[M]):
         batch = list(self._waiting)
         self._waiting.clear()
         self._room.set()
-        if not batch and self._error is not None:
-            raise self._error
+        if not batch and self.error is not None:
+            raise self.error
         return batch
 
     def _close(self, error: ArkError | None) -> None:
         if self._ended:
             return
         self._ended = True
-        self._error = error
+        self.error = error
         self._arrived.set()
         self._room.set()

@@ -1,0 +1,91 @@
+"""One HTTP request: its nursery, its record, and what a disconnect means.
+
+Source: quart-trio 0.12's `TrioASGIHTTPConnection`, which opens one nursery a request with a task that watches for the
+client's disconnect and one that handles the request; whichever ends first ends the other. Here the nursery is also open to
+the handler, which starts the backend call in it.
+"""
+
+import re
+import uuid
+from contextvars import ContextVar
+from typing import Any, cast
+
+import trio
+from attrs import frozen
+from quart.wrappers import Request
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from ark_trio.relay.gateway import Gateway
+from ark_trio.relay.record import Record
+
+_SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+@frozen(kw_only=True)
+class Exchange:
+    """What a handler may use of the request it serves."""
+
+    nursery: trio.Nursery
+    """Ends with the request, however it ends."""
+    record: Record
+    gateway: Gateway
+
+
+exchange: ContextVar[Exchange] = ContextVar("exchange")
+
+
+class ArkConnection(TrioASGIHTTPConnection):
+    """Serves one request; see the module's docstring."""
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        """Serve it. Returns when every task of the request has ended."""
+        self._ending = False
+        record = Record(
+            request_id=request_id(self.scope["headers"]),
+            method=self.scope["method"],
+            path=self.scope["path"],
+        )
+        send = self._recording(send, record)
+        request = self._create_request_from_scope(send)
+        try:
+            async with trio.open_nursery() as nursery:
+                exchange.set(Exchange(nursery=nursery, record=record, gateway=self.app.gateway))
+                nursery.start_soon(self.handle_messages, nursery, request, receive)
+                nursery.start_soon(self.handle_request, nursery, request, send)
+        finally:
+            record.write()
+
+    async def handle_messages(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:
+        """Collect the body, then wait for the client to leave and end the request with it.
+
+        hypercorn says `http.disconnect` after a complete response too, while its closing code still runs in the handler's
+        task: cancelling then would leave the socket of a `Connection: close` open for ever.
+        """
+        await super(TrioASGIHTTPConnection, self).handle_messages(request, receive)
+        if not self._ending:
+            nursery.cancel_scope.cancel()
+
+    async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:
+        """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
+        response = await self.app.handle_request(request)
+        await self._send_response(send, cast(Any, response))
+        nursery.cancel_scope.cancel()
+
+    def _recording(self, send: Any, record: Record) -> Any:
+        async def send_recorded(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"].append((b"x-request-id", record.request_id.encode()))
+            elif not message.get("more_body", False):
+                self._ending = True
+            await send(message)
+
+        return send_recorded
+
+
+def request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    """Return the client's own x-request-id if it is sane, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return value.decode("ascii")
+    return uuid.uuid4().hex

@@ -1,0 +1,38 @@
+"""GET /v1/models and /v1/models/{id}: what the ready decoders serve."""
+
+from quart import Blueprint, Response
+
+from ark_trio.api.connection import exchange
+from ark_trio.api.replies import json_reply
+from ark_trio.errors import UnknownModel
+from ark_trio.protocol.models import model_list, model_object
+
+blueprint = Blueprint("models", __name__)
+
+
+@blueprint.get("/models")
+@blueprint.get("/v1/models")
+async def list_models() -> Response:
+    """List them."""
+    gateway = exchange.get().gateway
+    return json_reply(
+        model_list(
+            [
+                model_object(name, created=gateway.started_at, max_model_len=served.max_model_len)
+                for name, served in gateway.fleet.models().items()
+            ]
+        )
+    )
+
+
+@blueprint.get("/models/<path:model>")
+@blueprint.get("/v1/models/<path:model>")
+async def retrieve_model(model: str) -> Response:
+    """Describe one."""
+    gateway = exchange.get().gateway
+    served = gateway.fleet.models().get(model)
+    if served is None:
+        raise UnknownModel(f"The model {model[:200]!r} is not served here.", param="model")
+    return json_reply(
+        model_object(model, created=gateway.started_at, max_model_len=served.max_model_len)
+    )

@@ -1,0 +1,46 @@
+"""The Quart application: routes, error replies and limits, put together."""
+
+from typing import ClassVar
+
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from ark_trio.api import chat, health, models
+from ark_trio.api.connection import ArkConnection
+from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
+from ark_trio.config import Settings
+from ark_trio.errors import ArkError
+from ark_trio.relay.gateway import Gateway
+
+
+class Web(QuartTrio):
+    """Quart with our connection class, and the gateway that its handlers use."""
+
+    asgi_http_class: ClassVar[type] = ArkConnection
+    gateway: Gateway
+
+
+def build_web(gateway: Gateway) -> Web:
+    """Return the application that serves `gateway`."""
+    web = Web("ark_trio", static_folder=None)
+    web.gateway = gateway
+    _set_limits(web, gateway.settings)
+    # Werkzeug would answer these with an HTML redirect.
+    web.url_map.strict_slashes = False
+    web.url_map.merge_slashes = False
+    for part in (chat, models, health):
+        web.register_blueprint(part.blueprint)
+    web.register_error_handler(ArkError, reply_to_ark_error)
+    web.register_error_handler(HTTPException, reply_to_http_exception)
+    return web
+
+
+def _set_limits(web: Web, settings: Settings) -> None:
+    web.config["MAX_CONTENT_LENGTH"] = settings.limits.max_body_bytes
+    web.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    web.config["RESPONSE_TIMEOUT"] = None
+    web.config["PROPAGATE_EXCEPTIONS"] = False
+
+
+BODY_TIMEOUT_S = 60.0
+"""Time for a request body to arrive."""

@@ -1,0 +1,124 @@
+"""From a call's mailbox to a client's answer: the limits in time, the stream and its non-streaming fold."""
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+import trio
+
+from ark_trio.config import Limits
+from ark_trio.errors import ArkError, BadBackend, DeadlineExceeded, InternalError
+from ark_trio.protocol.ark_response import ResponseDecoder
+from ark_trio.protocol.chat_answer import ChatFold, ChatStream
+from ark_trio.protocol.sse import KEEP_ALIVE
+from ark_trio.protocol.step import Step
+from ark_trio.relay.record import COMPLETED, Record
+from ark_trio.rpc.client import Response
+from ark_trio.rpc.mailbox import Mailbox
+
+log = structlog.get_logger()
+
+
+class Steps:
+    """What the engine says, step by step, under the limits in time."""
+
+    def __init__(self, mailbox: Mailbox[Response], limits: Limits, record: Record) -> None:
+        self._mailbox = mailbox
+        self._limits = limits
+        self._record = record
+        self._decoder = ResponseDecoder()
+        self._begun = False
+        self._last = record.started
+
+    async def take(self, patience_s: float = math.inf) -> list[Step] | None:
+        """Return all steps that wait, at least one; `[]` at the end; None when `patience_s` passed in silence.
+
+        Raises:
+            ArkError: the call failed; `DeadlineExceeded` with the limit's own code.
+        """
+        deadline, code = self._deadline()
+        now = trio.current_time()
+        with trio.CancelScope(deadline=min(deadline, now + patience_s)):
+            messages = await self._mailbox.take()
+            return self._decode(messages)
+        if trio.current_time() >= deadline:
+            raise DeadlineExceeded(_TOO_SLOW[code], code=code)
+        return None
+
+    def _decode(self, messages: list[Response]) -> list[Step]:
+        if not messages:
+            if not self._begun:
+                raise BadBackend("The engine ended the answer before it began.")
+            return []
+        self._last = trio.current_time()
+        if not self._begun:
+            self._begun = True
+            self._record.first_token = self._last
+        steps = [self._decoder.feed(message) for message in messages]
+        for step in steps:
+            if step.usage is not None:
+                self._record.prompt_tokens = step.usage.prompt_tokens
+                self._record.completion_tokens = step.usage.completion_tokens
+        return steps
+
+    def flush(self) -> Step:
+        """Return what the decoder still held when the stream ended: half a character."""
+        return self._decoder.end()
+
+    def _deadline(self) -> tuple[float, str]:
+        if self._begun:
+            next_token = (self._last + self._limits.between_tokens_s, "token_timeout")
+        else:
+            next_token = (self._record.started + self._limits.first_token_s, "first_token_timeout")
+        if self._limits.total_s is None:
+            return next_token
+        return min(next_token, (self._record.started + self._limits.total_s, "total_timeout"))
+
+
+_TOO_SLOW = {
+    "first_token_timeout": "The engine did not begin to answer in time.",
+    "token_timeout": "The engine stopped answering.",
+    "total_timeout": "The answer took longer than is allowed.",
+}
+
+
+async def stream_answer(
+    first: list[Step] | None, steps: Steps, answer: ChatStream, record: Record, keep_alive_s: float
+) -> AsyncIterator[bytes]:
+    """Yield the answer's SSE bytes, one piece for all that waits, from `first` on (None: nothing yet).
+
+    The status has been sent, so a failure is told in the stream. Holds nothing: the call lives in the request's nursery.
+    """
+    batch = first
+    try:
+        while batch is None or batch:
+            yield KEEP_ALIVE if batch is None else b"".join(map(answer.feed, batch))
+            batch = await steps.take(keep_alive_s)
+        last = answer.feed(steps.flush()) + answer.end()
+    except ArkError as error:
+        record.end_failed(error)
+        last = answer.fail(error)
+    except Exception:  # noqa: BLE001 (a bug of ours: the client is told all the same, not left with half a stream)
+        log.exception("stream_crashed", request_id=record.request_id)
+        error = InternalError("The gateway failed.")
+        record.end_failed(error)
+        last = answer.fail(error)
+    else:
+        record.end(COMPLETED)
+    yield last
+
+
+async def fold_answer(steps: Steps, answer: ChatFold, record: Record) -> dict[str, Any]:
+    """Return the whole answer as one object.
+
+    Raises:
+        ArkError: the call failed, at whatever token.
+    """
+    while batch := await steps.take():
+        for step in batch:
+            answer.feed(step)
+    answer.feed(steps.flush())
+    result = answer.result()
+    record.end(COMPLETED)
+    return result
