@@ -13,6 +13,7 @@ from typing import Literal
 
 from attrs import frozen
 
+from ark_trio.errors import ConfigError
 from ark_trio.settings.address import Address as Address  # noqa: PLC0414 (part of this module's face)
 from ark_trio.settings.address import Bind as Bind  # noqa: PLC0414
 from ark_trio.settings.declare import Role, setting
@@ -28,6 +29,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _PROXY: tuple[Role, ...] = ("proxy",)
 _ENGINES: tuple[Role, ...] = ("prefiller", "decoder")
 _DECODER: tuple[Role, ...] = ("decoder",)
+_BUILT_DRIVERS: tuple[Driver, ...] = ("llama", "echo")
 
 
 @frozen(kw_only=True)
@@ -224,3 +226,28 @@ def load_with_sources(
 def settings_table() -> str:
     """All settings as Markdown."""
     return markdown_table(Settings)
+
+
+def require_runnable(settings: Settings, role: Role) -> None:
+    """Refuse what can't run, or shouldn't, before anything is opened.
+
+    Raises:
+        ConfigError: one line that says what to change.
+    """
+    if role == "proxy":
+        _require_safe_bind(settings)
+        if settings.workers > 1:
+            raise ConfigError("workers: more than one is not available in this version")
+    elif settings.engine.driver not in _BUILT_DRIVERS:
+        built = " or ".join(_BUILT_DRIVERS)
+        raise ConfigError(
+            f"engine.driver: {settings.engine.driver} is not available in this version; use {built}"
+        )
+
+
+def _require_safe_bind(settings: Settings) -> None:
+    if not (settings.bind.is_loopback or settings.insecure):
+        raise ConfigError(
+            f"bind: {settings.bind} is open to other hosts and no API keys are set;"
+            " bind a loopback address, or set ARK_INSECURE=1 to serve anyone"
+        )
