@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: dict[str, object]) -> int:
     if "parent" in options:
-        from ark_trio.children import end_with_parent
+        from ark_trio.up.children import end_with_parent
 
         end_with_parent(int(str(options["parent"])))
     keys = {row.key for row in _ROWS}
@@ -84,11 +84,18 @@ def _serve(role: Role, settings: Settings) -> int:
 
 
 def _up(command: Command) -> int:
-    from ark_trio.up import plan_services, run_up
+    from ark_trio.up.plan import make_plan
+    from ark_trio.up.screen import Screen, ServiceLog, log_path
+    from ark_trio.up.supervise import Supervisor, run_supervisor
 
-    ports = [int(str(command.options[f"{role}_port"])) for role in ("decoder", "prefiller")]
-    services = plan_services(command.settings, ports[0], ports[1], _passed_on(command))
-    return run_up(command.settings, services, verbose=bool(command.options["verbose"]))
+    decoder, prefiller = (
+        int(str(command.options[f"{name}_port"])) for name in ("decoder", "prefiller")
+    )
+    plan = make_plan(command.settings, decoder, prefiller, _passed_on(command))
+    screen = Screen(out=sys.stdout)
+    where = log_path(plan.gateway.bind, os.environ)
+    log = ServiceLog(path=where, echo=screen if command.options["verbose"] else None)
+    return run_supervisor(Supervisor(plan=plan, screen=screen, log=log))
 
 
 def _passed_on(command: Command) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The three services in one terminal: `ark-trio up`."""
