@@ -1,0 +1,91 @@
+"""A chat completion request, from the bytes of its body to values that are safe to act on."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from attrs import frozen
+
+from ark_trio.errors import InvalidRequest
+from ark_trio.protocol.chat_body import PARAMETERS, ChatBody, StreamOptions
+from ark_trio.protocol.fault import invalid_request
+from ark_trio.protocol.message import Message
+from ark_trio.protocol.parameter import Treatment
+from ark_trio.protocol.structure import structure
+
+_FORWARDED: Final = tuple(
+    name for name, known in PARAMETERS.items() if known.treatment is Treatment.FORWARDED
+)
+_MESSAGE_FIELDS: Final = frozenset(Message.__slots__)
+_MAX_UNKNOWN: Final = 32
+_MAX_UNKNOWN_NAME: Final = 64
+
+
+@frozen(kw_only=True)
+class ChatRequest:
+    """What the client asks, checked."""
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    include_usage: bool = False
+    """One more chunk at the end of a stream, with the totals."""
+    continuous_usage: bool = False
+    """The totals so far on every chunk of a stream."""
+    n: int = 1
+    """Choices asked for. Forwarded only if the client set it."""
+    params: Mapping[str, Any] = {}
+    """Parameters to forward that the client set, under OpenAI's names."""
+    unknown: tuple[str, ...] = ()
+    """Fields that nobody here knows, sorted, cut and bounded: for a debug log."""
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Parse and check a request body.
+
+    Raises:
+        InvalidRequest: and nothing else, whatever the bytes are.
+    """
+    raw = _load_object(body)
+    try:
+        parsed = structure(raw, ChatBody)
+    except Exception as error:
+        raise invalid_request(error) from error
+    options = (parsed.stream and parsed.stream_options) or StreamOptions()
+    return ChatRequest(
+        model=parsed.model,
+        messages=parsed.messages,
+        stream=bool(parsed.stream),
+        include_usage=bool(options.include_usage),
+        continuous_usage=bool(options.continuous_usage_stats),
+        n=parsed.n or 1,
+        params=_params(parsed),
+        unknown=_unknown(raw),
+    )
+
+
+def _load_object(body: bytes) -> dict[str, Any]:
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The parser's own words describe the bytes, not this program.
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(raw, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return raw
+
+
+def _params(parsed: ChatBody) -> dict[str, Any]:
+    params = {
+        name: value for name in _FORWARDED if (value := getattr(parsed, name)) is not None
+    }
+    if "max_completion_tokens" in params:
+        params.pop("max_tokens", None)
+    return params
+
+
+def _unknown(raw: dict[str, Any]) -> tuple[str, ...]:
+    names = raw.keys() - PARAMETERS.keys()
+    in_messages: set[str] = set().union(*raw["messages"]) - _MESSAGE_FIELDS
+    names |= {f"messages[].{name}" for name in in_messages}
+    return tuple(sorted(name[:_MAX_UNKNOWN_NAME] for name in names)[:_MAX_UNKNOWN])

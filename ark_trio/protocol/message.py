@@ -1,0 +1,173 @@
+"""The messages of a conversation, as clients send them and as engines read them."""
+
+from typing import Any, Final, Literal
+
+from attrs import field, frozen
+
+from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.structure import STRUCTURE, each, expect_object, expect_text, structure
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+@frozen(kw_only=True)
+class TextPart:
+    """A piece of text in a content that has several parts."""
+
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return OpenAI's spelling."""
+        return {"type": "text", "text": self.text}
+
+
+@frozen(kw_only=True)
+class ImageUrl:
+    """Where an image is: a URL, or the image itself as a data URL."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+def _image_url(value: Any) -> ImageUrl:
+    # Some clients send the URL alone.
+    return ImageUrl(url=value) if isinstance(value, str) else structure(value, ImageUrl)
+
+
+@frozen(kw_only=True)
+class ImagePart:
+    """An image in a content that has several parts."""
+
+    image_url: ImageUrl = field(metadata={STRUCTURE: _image_url})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return OpenAI's spelling."""
+        image = {"url": self.image_url.url}
+        if self.image_url.detail is not None:
+            image["detail"] = self.image_url.detail
+        return {"type": "image_url", "image_url": image}
+
+
+Part = TextPart | ImagePart
+
+_PARTS: Final[dict[str, type[Part]]] = {"text": TextPart, "image_url": ImagePart}
+
+
+def _part(value: Any) -> Part:
+    kind = expect_object(value).get("type")
+    if not isinstance(kind, str) or kind not in _PARTS:
+        raise unexpected("text or image_url", kind, place="type")
+    return structure(value, _PARTS[kind])
+
+
+def _content(value: Any) -> str | tuple[Part, ...] | None:
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise unexpected("text or a list of at least one part", value)
+    return each(value, _part)
+
+
+@frozen(kw_only=True)
+class FunctionCall:
+    """A function's name and the arguments that the model wrote for it, as text: they need not be valid JSON."""
+
+    name: str
+    arguments: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return OpenAI's spelling."""
+        return {"name": self.name, "arguments": self.arguments}
+
+
+@frozen(kw_only=True)
+class ToolCall:
+    """A call that the assistant asked for in an earlier turn."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return OpenAI's spelling."""
+        return {"id": self.id, "type": self.type, "function": self.function.as_json()}
+
+
+def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    return () if value is None else structure(value, tuple[ToolCall, ...])
+
+
+def _no_audio(value: Any) -> None:
+    if value is not None:
+        raise Fault("audio is not available here")
+
+
+def _name(value: Any) -> str | None:
+    return None if value is None else expect_text(value)
+
+
+@frozen(kw_only=True)
+class Message:
+    """One turn. Everything that a template can show the model is carried on."""
+
+    role: Role
+    content: str | tuple[Part, ...] | None = field(default=None, metadata={STRUCTURE: _content})
+    """None only on an assistant's turn that says something in another field."""
+    name: str | None = field(default=None, metadata={STRUCTURE: _name})
+    tool_calls: tuple[ToolCall, ...] = field(default=(), metadata={STRUCTURE: _tool_calls})
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """The newer name of `reasoning_content`; clients send back whichever they read."""
+    refusal: str | None = None
+    function_call: FunctionCall | None = None
+    """How assistants called functions before `tool_calls`."""
+    audio: None = field(default=None, metadata={STRUCTURE: _no_audio})
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a turn that says nothing."""
+        if self.content is None and not (self.role == "assistant" and self._says_something_else):
+            raise Fault("is required", place="content")
+
+    @property
+    def thoughts(self) -> str | None:
+        """The reasoning, by whichever name it came."""
+        return self.reasoning_content or self.reasoning
+
+    @property
+    def text(self) -> str | None:
+        """The content as plain text, text parts joined by line ends; None if it has anything but text."""
+        if not isinstance(self.content, tuple):
+            return self.content or ""
+        texts = [part.text for part in self.content if isinstance(part, TextPart)]
+        return "\n".join(texts) if len(texts) == len(self.content) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Role, text and name say it all."""
+        return isinstance(self.content, str) and not (
+            self.tool_call_id is not None or self._says_something_else
+        )
+
+    @property
+    def _says_something_else(self) -> bool:
+        return bool(self.tool_calls or self.thoughts or self.refusal or self.function_call)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return OpenAI's spelling, with only the fields that say something (and content always)."""
+        content = self.content
+        optional = {
+            "name": self.name,
+            "tool_calls": [call.as_json() for call in self.tool_calls] or None,
+            "tool_call_id": self.tool_call_id,
+            "reasoning_content": self.thoughts or None,
+            "refusal": self.refusal or None,
+            "function_call": self.function_call and self.function_call.as_json(),
+        }
+        return {
+            "role": self.role,
+            "content": [part.as_json() for part in content]
+            if isinstance(content, tuple)
+            else content,
+            **{name: value for name, value in optional.items() if value is not None},
+        }

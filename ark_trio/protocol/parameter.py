@@ -1,0 +1,114 @@
+"""What becomes of a request parameter, declared beside its type: forwarded, acted on, without effect, or refused.
+
+The declarations of `ChatBody` are the one table from which parsing, encoding and documentation come. A parameter is never
+accepted and then dropped when it could change the answer.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+from attrs import evolve, field, frozen
+
+from ark_trio.protocol.fault import Fault
+from ark_trio.protocol.structure import BOUNDS, STRUCTURE, Bounds, structure
+
+_PARAMETER: Final = "parameter"
+
+
+class Treatment(Enum):
+    """What the gateway does with a parameter."""
+
+    FORWARDED = "forwarded"
+    ACTED_ON = "acted on"
+    NO_EFFECT = "no effect"
+    REFUSED = "refused"
+
+
+@frozen(kw_only=True)
+class Parameter:
+    """One parameter of a request."""
+
+    name: str = ""
+    treatment: Treatment
+    key: str = ""
+    """The engine's input that carries it, if forwarded."""
+    arms: tuple[str, ...] = ()
+    """The arms of Value that it may arrive in; empty: any JSON."""
+    bounds: Bounds | None = None
+    note: str = ""
+    """For readers of the documentation, and for the caller if refused."""
+
+
+def forwarded(
+    *arms: str,
+    key: str = "",
+    bounds: Bounds | None = None,
+    parse: Callable[[Any], Any] | None = None,
+    note: str = "",
+) -> Any:
+    """Declare a parameter that the engine gets, under `key` or its own name."""
+    parameter = Parameter(
+        treatment=Treatment.FORWARDED, key=key, arms=arms, bounds=bounds, note=note
+    )
+    return _declare(parameter, parse, default=None)
+
+
+def acted_on(
+    note: str,
+    *,
+    default: Any = None,
+    bounds: Bounds | None = None,
+    parse: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Declare a parameter that the gateway itself obeys. `default=attrs.NOTHING` makes it required."""
+    parameter = Parameter(treatment=Treatment.ACTED_ON, bounds=bounds, note=note)
+    return _declare(parameter, parse, default)
+
+
+def no_effect(note: str) -> Any:
+    """Declare a parameter that can't change the answer; any value passes."""
+    return _declare(Parameter(treatment=Treatment.NO_EFFECT, note=note), None, None)
+
+
+def refused(why: str, *, unless: Collection[Any] = ()) -> Any:
+    """Declare a parameter that is a 400, except null and the values `unless`, which ask for nothing special."""
+
+    def refuse(value: Any) -> None:
+        # Membership is not enough: 1 is in {True}.
+        if value is not None and not any(
+            value == harmless and type(value) is type(harmless) for harmless in unless
+        ):
+            raise Fault(why)
+
+    return _declare(Parameter(treatment=Treatment.REFUSED, note=why), refuse, None)
+
+
+def checked_json(kind: Any) -> Callable[[Any], Any]:
+    """Return a parser that checks a value against a class and hands it on as it stands."""
+
+    def parse(value: Any) -> Any:
+        if value is not None:
+            structure(value, kind)
+        return value
+
+    return parse
+
+
+def parameters_of(body: type) -> Mapping[str, Parameter]:
+    """Return what a body class declares, by name, in its order."""
+    return {
+        attribute.name: _named(attribute.metadata[_PARAMETER], attribute.name)
+        for attribute in attrs.fields(body)
+    }
+
+
+def _named(parameter: Parameter, name: str) -> Parameter:
+    forwarded_key = parameter.key or name if parameter.treatment is Treatment.FORWARDED else ""
+    return evolve(parameter, name=name, key=forwarded_key)
+
+
+def _declare(parameter: Parameter, parse: Callable[[Any], Any] | None, default: Any) -> Any:
+    metadata = {_PARAMETER: parameter, STRUCTURE: parse, BOUNDS: parameter.bounds}
+    return field(default=default, metadata=metadata)

@@ -1,0 +1,98 @@
+"""Tools, the choice among them, and the form that an answer must have: checked here, forwarded as they stand."""
+
+from typing import Any, Final, Literal
+
+from attrs import frozen
+
+from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.structure import structure
+
+_CHOICES: Final = ("none", "auto", "required")
+
+
+@frozen(kw_only=True)
+class Function:
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON schema of its arguments."""
+    strict: bool | None = None
+
+
+@frozen(kw_only=True)
+class Tool:
+    """A tool; functions are the only kind that engines here know."""
+
+    type: Literal["function"]
+    function: Function
+
+
+@frozen(kw_only=True)
+class FunctionName:
+    """The name of a declared function."""
+
+    name: str
+
+
+@frozen(kw_only=True)
+class NamedChoice:
+    """The choice of one tool by name."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+@frozen(kw_only=True)
+class JsonSchema:
+    """The schema that an answer must follow."""
+
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+@frozen(kw_only=True)
+class ResponseFormat:
+    """The form that the answer must have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse the promise of a schema without one."""
+        if self.type == "json_schema" and self.json_schema is None:
+            raise Fault("is required when type is json_schema", place="json_schema")
+
+
+def parse_tools(value: Any) -> list[dict[str, Any]] | None:
+    """Check `tools` and return it as it stands."""
+    if value is None:
+        return None
+    if not structure(value, tuple[Tool, ...]):
+        raise Fault("expected at least one tool, got an empty list")
+    tools: list[dict[str, Any]] = value
+    return tools
+
+
+def parse_tool_choice(value: Any) -> Any:
+    """Check `tool_choice` and return it as it stands."""
+    if value is None or value in _CHOICES:
+        return value
+    if not isinstance(value, dict):
+        raise unexpected("none, auto, required or a named function", value)
+    structure(value, NamedChoice)
+    return value
+
+
+def check_tool_choice(choice: Any, tools: list[dict[str, Any]] | None) -> None:
+    """Raise a Fault if `choice` can't be made from `tools`; both as checked above."""
+    if choice is None:
+        return
+    if tools is None:
+        raise Fault("is allowed only when tools are given", place="tool_choice")
+    if isinstance(choice, dict):
+        name = choice["function"]["name"]
+        if all(tool["function"]["name"] != name for tool in tools):
+            raise unexpected("the name of one of the tools", name, place="tool_choice")
