@@ -6,6 +6,7 @@ stopped) it is cancelled at once and has ended before the call's stream is relea
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar, cast
@@ -94,22 +95,32 @@ class ArkServer:
 
 @asynccontextmanager
 async def open_server(
-    bridge: Bridge,
-    engine: Engine,
-    host: str,
-    port: int,
-    options: ServerOptions | None = None,
+    bridge: Bridge, engine: Engine, host: str, port: int, options: ServerOptions | None = None
 ) -> AsyncIterator[ArkServer]:
-    """Serve `engine` on `host:port` (0: any free port) while the block runs. Trio-flavoured.
-
-    At the block's end listening stops, running calls are cancelled, and connections closed; `ArkServer.drain` before
-    it lets them finish.
+    """As `open_server_on`, on `host:port` (0: any free port).
 
     Raises:
-        OSError: the address can't be bound.
+        OSError: the address is taken or not of this host.
+    """
+    with bind_tcp(host, port) as listener:
+        async with open_server_on(bridge, engine, listener, options) as server:
+            yield server
+
+
+@asynccontextmanager
+async def open_server_on(
+    bridge: Bridge,
+    engine: Engine,
+    listener: socket.socket,
+    options: ServerOptions | None = None,
+) -> AsyncIterator[ArkServer]:
+    """Serve `engine` on `listener`, a bound socket, while the block runs. Trio-flavoured.
+
+    At the block's end listening stops, running calls are cancelled, and connections closed; `ArkServer.drain` before
+    it lets them finish. The socket is closed too.
     """
     service = _Service(engine, options or ServerOptions())
-    grpc = await bridge.run(_start, service, host, port)
+    grpc = await bridge.run(_start, service, listener)
     # The calls' nursery. A call begins with bytes on a connection, so no task of a caller of ours can own it.
     async with trio.open_nursery() as calls:
         service.nursery = calls
@@ -121,10 +132,29 @@ async def open_server(
                 await bridge.run(grpc.stop)
 
 
-async def _start(service: "_Service", host: str, port: int) -> "_GrpcServer":
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Bind `host:port` (0: any free port) for `open_server_on`; connections are refused until that listens.
+
+    Raises:
+        OSError: the address is taken or not of this host.
+    """
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _start(service: "_Service", listener: socket.socket) -> "_GrpcServer":
     """asyncio-flavoured."""
     grpc = _GrpcServer(service)
-    await grpc.start(host or None, port, reuse_address=True, backlog=1024)
+    await grpc.start(sock=listener, backlog=1024)
     return grpc
 
 

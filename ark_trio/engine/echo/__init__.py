@@ -1,0 +1,1 @@
+"""The scripted engine: no model, every behaviour on demand."""
