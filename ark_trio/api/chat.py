@@ -8,8 +8,9 @@ from quart import Blueprint, Response
 from ark_trio.api.body import read_json_body
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
-from ark_trio.protocol.chat_answer import ChatFold, ChatStream
+from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_request import ChatRequest, parse_chat
+from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.relay.answer import Steps, fold_answer, stream_answer
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox

@@ -31,9 +31,7 @@ def encode_step(
     return responses
 
 
-def _write_choice(
-    response: ark_pb2.InferenceResponse, delta: ChoiceDelta, *, first: bool
-) -> None:
+def _write_choice(response: ark_pb2.InferenceResponse, delta: ChoiceDelta, *, first: bool) -> None:
     outputs = response.outputs
     choice = outputs["choice"].struct_.fields
     message = choice["message"].struct_.fields

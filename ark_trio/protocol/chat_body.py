@@ -2,6 +2,7 @@
 
 The names are those of OpenAI's API description 2.3.0, then extras that are in wide use. Null means "not set".
 """
+# ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
 from collections.abc import Mapping
 from typing import Any, Final

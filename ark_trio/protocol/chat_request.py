@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
-from attrs import frozen
+from attrs import fields, frozen
 
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.chat_body import PARAMETERS, ChatBody, StreamOptions
@@ -16,7 +16,7 @@ from ark_trio.protocol.structure import structure
 _FORWARDED: Final = tuple(
     name for name, known in PARAMETERS.items() if known.treatment is Treatment.FORWARDED
 )
-_MESSAGE_FIELDS: Final = frozenset(Message.__slots__)
+_MESSAGE_FIELDS: Final = frozenset(field.name for field in fields(Message))
 _MAX_UNKNOWN: Final = 32
 _MAX_UNKNOWN_NAME: Final = 64
 
@@ -76,9 +76,7 @@ def _load_object(body: bytes) -> dict[str, Any]:
 
 
 def _params(parsed: ChatBody) -> dict[str, Any]:
-    params = {
-        name: value for name in _FORWARDED if (value := getattr(parsed, name)) is not None
-    }
+    params = {name: value for name in _FORWARDED if (value := getattr(parsed, name)) is not None}
     if "max_completion_tokens" in params:
         params.pop("max_tokens", None)
     return params

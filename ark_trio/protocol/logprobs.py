@@ -29,7 +29,7 @@ def _entry(entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
         raise _malformed()
     logprob = entry.get("logprob")
-    if type(logprob) not in {int, float}:
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float):
         raise _malformed()
     # Written so that NaN becomes the lowest too.
     clamped = float(logprob) if logprob > LOWEST else LOWEST

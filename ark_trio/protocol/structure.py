@@ -126,7 +126,7 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _class_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    overrides = {
+    overrides: Any = {
         attribute.name: override(struct_hook=hook)
         for attribute in attrs.fields(kind)
         if (hook := _attribute_hook(attribute, converter)) is not None
@@ -153,17 +153,19 @@ def _bounded_hook(bounds: Bounds, kind: Any, converter: Converter) -> Callable[[
     return hook
 
 
+def _is(origin: Any) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is origin
+
+
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=True)
     converter.register_structure_hook(bool, _bool)
     converter.register_structure_hook(int, _int)
     converter.register_structure_hook(float, _float)
     converter.register_structure_hook(str, lambda value, _: expect_text(value))
-    converter.register_structure_hook_func(
-        lambda kind: get_origin(kind) is dict, lambda value, _: expect_object(value)
-    )
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, _literal)
-    converter.register_structure_hook_factory(lambda kind: get_origin(kind) is tuple)(_tuple_hook)
+    converter.register_structure_hook_func(_is(dict), lambda value, _: expect_object(value))
+    converter.register_structure_hook_func(_is(Literal), _literal)
+    converter.register_structure_hook_factory(_is(tuple))(_tuple_hook)
     converter.register_structure_hook_factory(attrs.has)(_class_hook)
     return converter
 

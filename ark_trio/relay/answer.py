@@ -10,7 +10,8 @@ import trio
 from ark_trio.config import Limits
 from ark_trio.errors import ArkError, BadBackend, DeadlineExceeded, InternalError
 from ark_trio.protocol.ark_response import ResponseDecoder
-from ark_trio.protocol.chat_answer import ChatFold, ChatStream
+from ark_trio.protocol.chat_fold import ChatFold
+from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.protocol.sse import KEEP_ALIVE
 from ark_trio.protocol.step import Step
 from ark_trio.relay.record import COMPLETED, Record
