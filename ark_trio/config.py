@@ -40,7 +40,11 @@ class Limits:
         4096, "Requests served at once.", at_least=1, at_most=1_000_000, roles=_PROXY
     )
     max_waiting: int = setting(
-        256, "Requests that wait for a place; more get 429.", at_least=0, roles=_PROXY
+        256,
+        "Requests that wait for a place; more get 429.",
+        at_least=0,
+        at_most=1_000_000,
+        roles=_PROXY,
     )
     connect_s: Seconds = setting(5.0, "Time to connect to a decoder or prefiller.", at_least=0.01)
     first_token_s: Seconds = setting(300.0, "Time until an answer's first token.", at_least=0.01)
@@ -52,7 +56,7 @@ class Limits:
         30.0, "Time that a client may go without reading.", at_least=0.01, roles=_PROXY
     )
     max_body_bytes: ByteCount = setting(
-        32 * 2**20, "Size of a request body.", at_least=1024, roles=_PROXY
+        32 * 2**20, "Size of a request body.", at_least=1024, at_most=2**31 - 1, roles=_PROXY
     )
     drain_s: Seconds = setting(
         60.0, "Time that running requests have to finish after SIGTERM.", at_least=0
@@ -61,7 +65,7 @@ class Limits:
         15.0, "Silence after which a stream gets a comment line.", at_least=0.01, roles=_PROXY
     )
     max_message_bytes: ByteCount = setting(
-        4 * 2**20, "Size of one gRPC message, either way.", at_least=1024
+        4 * 2**20, "Size of one gRPC message, either way.", at_least=1024, at_most=2**31 - 1
     )
 
 
@@ -85,10 +89,14 @@ class GrpcSettings:
         at_most=2**31 - 1,
     )
     ping_s: Seconds = setting(
-        30.0, "Time between two pings of a connection.", name="grpc_ping_s", at_least=1
+        30.0,
+        "Time between two pings of a connection.",
+        name="grpc_ping_s",
+        at_least=1,
+        at_most=3600,
     )
     ping_timeout_s: Seconds = setting(
-        10.0, "Time for a ping's answer.", name="grpc_ping_timeout_s", at_least=0.1
+        10.0, "Time for a ping's answer.", name="grpc_ping_timeout_s", at_least=0.1, at_most=3600
     )
 
 
@@ -119,7 +127,11 @@ class EngineSettings:
         4, "Requests that are generated at once.", at_least=1, at_most=1024, roles=_ENGINES
     )
     context_tokens: int = setting(
-        4096, "Tokens of one request, prompt and answer.", at_least=64, roles=_ENGINES
+        4096,
+        "Tokens of one request, prompt and answer.",
+        at_least=64,
+        at_most=2**24,
+        roles=_ENGINES,
     )
     threads: int | None = setting(
         None,
@@ -137,6 +149,7 @@ class EngineSettings:
         "Requests that wait for a slot; more get RESOURCE_EXHAUSTED.",
         name="engine_max_waiting",
         at_least=0,
+        at_most=1_000_000,
         roles=_ENGINES,
     )
     local_prefill: bool = setting(
@@ -169,6 +182,7 @@ class Settings:
     decoders: tuple[Address, ...] = setting(
         (Address(host="127.0.0.1", port=62000),),
         "Decoders that requests go to.",
+        at_least=1,
         default_port=62000,
         also=(HOST_LIST, HOST, PORT),
         roles=_PROXY,

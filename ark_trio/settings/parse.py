@@ -3,7 +3,6 @@
 A TOML file gives numbers, booleans and lists; variables and flags give text. Both spellings are read everywhere.
 """
 
-import math
 import operator
 import re
 from collections.abc import Callable
@@ -31,6 +30,8 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _NONE = frozenset({"none", "off"})
 _ECHO_CHARS = 80
+_MAX_SECONDS = 1e6
+"""More is a mistake; and as milliseconds it must fit the 31 bits of socket options."""
 
 
 def parse_setting(row: Row, raw: object, source: str) -> Any:
@@ -51,16 +52,26 @@ def parse_setting(row: Row, raw: object, source: str) -> Any:
 
 def expected(row: Row) -> str:
     """What a setting takes, in words, with its range."""
-    options = get_args(row.type)
     inner = _not_none(row.type)
     words = _WORDS.get(inner) or "one of " + ", ".join(get_args(inner))
+    ending = ", or none" if NoneType in get_args(row.type) else ""
+    return words + _bounds(row) + ending
+
+
+def _bounds(row: Row) -> str:
+    low, high = row.spec.at_least, row.spec.at_most
+    if get_origin(row.type) is tuple:
+        return ", at least one" if low else ""
     bounds = [
-        f"{word} {limit:g}" if limit < 1e6 else f"{word} {limit:.0f}"  # noqa: PLR2004
-        for word, limit in (("at least", row.spec.at_least), ("at most", row.spec.at_most))
+        f"{word} {_number(limit)}"
+        for word, limit in (("at least", low), ("at most", high))
         if limit is not None
     ]
-    ending = ", or none" if NoneType in options else ""
-    return " ".join([words, " and ".join(bounds)]).rstrip() + ending
+    return " ".join(["", " and ".join(bounds)]).rstrip()
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else f"{limit:g}"
 
 
 def _structure(row: Row, raw: object) -> Any:
@@ -70,9 +81,12 @@ def _structure(row: Row, raw: object) -> Any:
 
 
 def _check_range(row: Row, value: Any) -> None:
-    if row.spec.at_least is not None and value is not None and value < row.spec.at_least:
+    size = len(value) if isinstance(value, tuple) else value
+    if size is None:
+        return
+    if row.spec.at_least is not None and size < row.spec.at_least:
         raise ValueError("too small")
-    if row.spec.at_most is not None and value is not None and value > row.spec.at_most:
+    if row.spec.at_most is not None and size > row.spec.at_most:
         raise ValueError("too large")
 
 
@@ -112,11 +126,15 @@ def _truth(raw: object) -> bool:
 
 
 def _seconds(raw: object) -> float:
-    if isinstance(raw, (int, float)) and not isinstance(raw, bool) and math.isfinite(raw):
-        return float(raw)
-    if match := _DURATION.fullmatch(_text(raw)):
-        return float(match[1]) * _DURATION_UNITS[match[2]]
-    raise ValueError("not a duration")
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        seconds = float(raw)
+    elif match := _DURATION.fullmatch(_text(raw)):
+        seconds = float(match[1]) * _DURATION_UNITS[match[2]]
+    else:
+        raise ValueError("not a duration")
+    if not abs(seconds) <= _MAX_SECONDS:  # false for nan too
+        raise ValueError("too long")
+    return seconds
 
 
 def _byte_count(raw: object) -> int:
@@ -198,7 +216,13 @@ _PARSERS: dict[Any, Callable[[object], Any]] = {
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
     for kind, parser in _PARSERS.items():
-        converter.register_structure_hook_func(partial(operator.eq, kind), _ignoring_type(parser))
+        hook = _ignoring_type(parser)
+        if isinstance(
+            kind, type
+        ):  # cattrs has hooks of its own for these, which only this overrides
+            converter.register_structure_hook(kind, hook)
+        else:
+            converter.register_structure_hook_func(partial(operator.eq, kind), hook)
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(
         lambda kind: NoneType in get_args(kind), lambda kind: _optional(kind, converter)
