@@ -4,8 +4,7 @@ from quart import Blueprint, Response
 
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
-from ark_trio.errors import UnknownModel
-from ark_trio.protocol.models import model_list, model_object
+from ark_trio.protocol.models import model_list, model_object, unknown_model
 
 blueprint = Blueprint("models", __name__)
 
@@ -32,7 +31,7 @@ async def retrieve_model(model: str) -> Response:
     gateway = exchange.get().gateway
     served = gateway.fleet.models().get(model)
     if served is None:
-        raise UnknownModel(f"The model {model[:200]!r} is not served here.", param="model")
+        raise unknown_model(model, gateway.fleet.models())
     return json_reply(
         model_object(model, created=gateway.started_at, max_model_len=served.max_model_len)
     )

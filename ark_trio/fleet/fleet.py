@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ark_trio.errors import Unavailable, UnknownModel
+from ark_trio.errors import Unavailable
 from ark_trio.fleet.decoder import Decoder, Served
+from ark_trio.protocol.models import unknown_model
 
 
 @frozen(kw_only=True)
@@ -41,7 +42,4 @@ class Fleet:
             return random.choice([d for d in serving if d.in_flight == fewest])  # noqa: S311
         if not self.ready:
             raise Unavailable("No engine is ready to serve this model now. Try again shortly.")
-        names = ", ".join(self.models())
-        raise UnknownModel(
-            f"The model {model[:200]!r} is not served here. Served: {names}.", param="model"
-        )
+        raise unknown_model(model, self.models())

@@ -10,8 +10,8 @@ from ark_wire.inference import ControlType
 from attrs import define, field, frozen
 
 from ark_trio.config import Settings
-from ark_trio.protocol.ark_request import decode_inputs
-from ark_trio.protocol.ark_response import encode_step
+from ark_trio.protocol.chat_inputs import decode_inputs
+from ark_trio.protocol.ark_step import encode_step
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.outbox import Outbox
@@ -39,7 +39,8 @@ class Call:
 
     def say(self, step: Step) -> ark_pb2.InferenceResponse:
         """One message of this call."""
-        return encode_step(step, req_id=self.request.req_id, model=self.request.model_name)
+        (message,) = encode_step(step, req_id=self.request.req_id, model=self.request.model_name)
+        return message
 
 
 @define(eq=False)

@@ -1,0 +1,146 @@
+"""Models, health, and what unknown routes, wrong methods and bad bodies get: JSON, always."""
+
+import pytest
+import trio
+
+from ark_trio.config import Limits
+from ark_trio.errors import NotImplementedByEngine
+from tests.support.asgi import open_client
+from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+async def test_models_are_those_of_the_decoders_with_a_stable_created(prefix: str):
+    async with open_fake_decoder(hang) as decoder:
+        async with open_client(decoder.settings()) as client:
+            first = (await client.ask("GET", f"{prefix}/models")).json
+            await trio.sleep(1.1)
+            second = (await client.ask("GET", f"{prefix}/models")).json
+            one = (await client.ask("GET", f"{prefix}/models/{MODEL}")).json
+    assert first == second
+    assert first["object"] == "list"
+    (model,) = first["data"]
+    assert model == one
+    assert (model["id"], model["object"], model["max_model_len"]) == (MODEL, "model", 4096)
+    assert set(model) >= {"id", "object", "created", "owned_by", "root", "parent", "permission"}
+
+
+async def test_an_unknown_model_is_a_404_with_its_code():
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        answer = await client.ask("GET", "/v1/models/org/other")
+    assert answer.status == 404
+    assert answer.json["error"]["code"] == "model_not_found"
+
+
+async def test_a_decoder_that_cannot_say_serves_the_configured_models():
+    status = NotImplementedByEngine("no Control here")
+    async with open_fake_decoder(hang, status=status) as decoder:
+        async with open_client(decoder.settings(models=("a", "b"))) as client:
+            assert [m["id"] for m in (await client.ask("GET", "/v1/models")).json["data"]] == ["a", "b"]
+
+
+async def test_health_tells_life_readiness_and_drain_apart():
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        assert (await client.ask("GET", "/livez")).status == 200
+        assert (await client.ask("GET", "/health")).status == 200
+        assert (await client.ask("GET", "/readyz")).status == 200
+        client.web.gateway.drain()
+        draining = await client.ask("GET", "/readyz")
+        assert (draining.status, draining.json) == (503, {"status": "draining"})
+        assert (await client.ask("GET", "/livez")).status == 200
+
+
+async def test_a_prefiller_among_the_decoders_is_not_ready():
+    async with open_fake_decoder(hang, status={"role": "prefiller", "models": [MODEL]}) as decoder:
+        async with open_client(decoder.settings()) as client:
+            answer = await client.ask("GET", "/readyz")
+    assert (answer.status, answer.json) == (503, {"status": "no decoder is ready"})
+
+
+async def test_readiness_returns_with_the_decoder():
+    async with open_fake_decoder(hang) as decoder:
+        settings, port = decoder.settings(), decoder.server.port
+    async with open_client(settings) as client:
+        assert (await client.ask("GET", "/readyz")).status == 503
+        async with open_fake_decoder(saying("a"), port):
+            with trio.fail_after(5):
+                while (await client.ask("GET", "/readyz")).status != 200:
+                    await trio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/nope", 404),
+        ("GET", "/v1//models", 404),
+        ("GET", "/v1/models/", 200),
+        ("GET", CHAT, 405),
+        ("POST", "/v1/models", 405),
+        ("DELETE", "/livez", 405),
+        ("POST", "/v1/embeddings", 404),
+    ],
+)
+async def test_no_route_answers_html(method: str, path: str, status: int):
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        answer = await client.ask(method, path)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
+    if status >= 400:
+        assert set(answer.json["error"]) == {"message", "type", "param", "code"}
+    if status == 405:
+        assert "allow" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"", {}),
+        (b"{", {}),
+        (b"[]", {}),
+        (b"\xff\xfe", {}),
+        (b"null", {}),
+        (b'{"model": "m"}', {"content-type": "text/plain"}),
+        (b"a=b", {"content-type": "application/x-www-form-urlencoded"}),
+    ],
+)
+async def test_a_body_that_is_no_request_is_a_400(body: bytes, headers: dict[str, str]):
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        answer = await client.ask("POST", CHAT, body, headers=headers)
+    assert answer.status == 400
+    assert answer.json["error"]["type"] == "invalid_request_error"
+    assert decoder.engine.calls == []
+
+
+async def test_a_body_over_the_limit_is_a_413_whether_its_length_is_told_or_not():
+    body = b'{"x": "' + b"a" * 5000 + b'"}'
+    async with open_fake_decoder(hang) as decoder:
+        limits = Limits(max_body_bytes=4096)
+        async with open_client(decoder.settings(limits=limits)) as client:
+            for headers in ({}, {"content-length": str(len(body))}):
+                answer = await client.ask("POST", CHAT, body, headers=headers)
+                assert answer.status == 413
+                assert answer.json["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_body_that_never_ends_is_a_408(autojump_clock: trio.testing.MockClock):
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        exchange = client.start("POST", CHAT, b'{"model":', whole=False)
+        await exchange.over.wait()
+        assert trio.current_time() == pytest.approx(60, abs=2)
+    assert exchange.status == 408
+    assert exchange.json["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_parameter_that_is_not_built_is_named():
+    request = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hi"}],
+        "web_search_options": {},
+    }
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        answer = await client.ask("POST", CHAT, request)
+    assert answer.status == 400
+    assert answer.json["error"]["param"] == "web_search_options"
