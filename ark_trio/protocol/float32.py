@@ -7,8 +7,8 @@ engine but mangles a tool schema; the shortest decimal with the same 32 bits is 
 from math import isfinite
 from struct import Struct
 
-FLOAT32_MAX = 3.4028234663852886e38
-"""Largest finite 32-bit float. A larger number would arrive as infinity."""
+FLOAT32_LIMIT = 3.4028235677973366e38
+"""Numbers from here on round to infinity in 32 bits."""
 
 _SMALLEST_NORMAL = 1.1754943508222875e-38
 # Any float has its 9-digit decimal; 6 digits always survive the way there and back, so nothing shorter need be tried.
@@ -17,9 +17,13 @@ _ALL_DIGITS = ("%.1g", "%.2g", "%.3g", "%.4g", "%.5g", *_DIGITS)
 # Below a power of two floats lie twice as close as above it, so the shortest decimal need not be the nearest one of its
 # length. Of all powers of two this matters for three.
 _SHORTER_THAN_NEAREST = {
-    2.0**-96: 1.2621775e-29,
-    2.0**87: 1.5474251e26,
-    2.0**90: 1.2379401e27,
+    sign * power: sign * shortest
+    for power, shortest in (
+        (2.0**-96, 1.2621775e-29),
+        (2.0**87, 1.5474251e26),
+        (2.0**90, 1.2379401e27),
+    )
+    for sign in (1, -1)
 }
 
 _F32 = Struct("<f")
@@ -32,8 +36,7 @@ def shortest_float(number: float) -> float:
         return number
     for pattern in _DIGITS if abs(number) >= _SMALLEST_NORMAL else _ALL_DIGITS:
         candidate = float(pattern % number)
-        # Rounding up can leave the range of 32 bits only where fewer digits than needed were tried.
-        if abs(candidate) <= FLOAT32_MAX and _unpack(_pack(candidate))[0] == number:
+        if abs(candidate) < FLOAT32_LIMIT and _unpack(_pack(candidate))[0] == number:
             break
     else:
         raise ValueError("not a 32-bit float")

@@ -14,7 +14,7 @@ from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
 from ark_trio.protocol.fault import MAX_FAULTS, unexpected
-from ark_trio.protocol.float32 import FLOAT32_MAX
+from ark_trio.protocol.float32 import FLOAT32_LIMIT
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ def _int(value: Any, _: Any) -> int:
 def _float(value: Any, _: Any) -> float:
     if type(value) not in {int, float}:
         raise unexpected("a number", value)
-    if abs(value) > FLOAT32_MAX:
+    if abs(value) >= FLOAT32_LIMIT:
         raise unexpected("a number that 32-bit floats reach", value)
     return float(value)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ark_wire import ark_pb2
 
-from ark_trio.protocol.float32 import FLOAT32_MAX, shortest_float
+from ark_trio.protocol.float32 import FLOAT32_LIMIT, shortest_float
 
 MAX_LEVELS: Final = 98
 """Nested messages below one top-level Value that protobuf readers accept: 100 (their limit) less the entry around it.
@@ -70,7 +70,7 @@ def _fill_int(value: ark_pb2.Value, obj: int, levels: int) -> None:  # noqa: ARG
 
 def _fill_float(value: ark_pb2.Value, obj: float, levels: int) -> None:  # noqa: ARG001
     # Infinities and NaN pass: engines send -inf as a log probability.
-    if FLOAT32_MAX < abs(obj) < float("inf"):
+    if FLOAT32_LIMIT <= abs(obj) < float("inf"):
         raise NotEncodable("is a number larger than 32-bit floats reach")
     value.float_ = obj
 
