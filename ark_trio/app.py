@@ -15,7 +15,7 @@ from ark_trio.config import Settings, load_settings
 from ark_trio.errors import ConfigError
 from ark_trio.log import configure_logging
 from ark_trio.relay.gateway import Gateway, open_gateway
-from ark_trio.rpc.asyncio_host import AsyncioHost, in_trio
+from ark_trio.rpc.asyncio_host import AsyncioHost, in_trio, leave_asyncio_plain
 
 log = structlog.get_logger()
 
@@ -58,6 +58,10 @@ class Application:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         configure_logging(settings)
+        if self._host.hosting:
+            log.warning(
+                "asyncio_worker", advice="hypercorn -k trio serves this natively, and faster"
+            )
         async with open_gateway(settings) as gateway:
             self._web = build_web(gateway)
             try:
@@ -68,4 +72,5 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+leave_asyncio_plain()
 app = Application(lambda: load_settings({}, os.environ))

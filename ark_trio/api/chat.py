@@ -61,7 +61,7 @@ async def _stream(chat: ChatRequest, steps: Steps) -> Response:
 
 async def _fold(chat: ChatRequest, steps: Steps) -> Response:
     answer = ChatFold(id=_new_id(), created=int(time.time()), model=chat.model, n=chat.n)
-    return json_reply(await fold_answer(steps, answer, exchange.get().record))
+    return json_reply(await fold_answer(steps, answer))
 
 
 def _new_id() -> str:

@@ -16,7 +16,7 @@ from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from ark_trio.relay.gateway import Gateway
-from ark_trio.relay.record import Record
+from ark_trio.relay.record import COMPLETED, Record
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -69,6 +69,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
         response = await self.app.handle_request(request)
         await self._send_response(send, cast(Any, response))
+        exchange.get().record.end(COMPLETED)
         nursery.cancel_scope.cancel()
 
     def _recording(self, send: Any, record: Record) -> Any:

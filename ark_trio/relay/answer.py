@@ -14,7 +14,7 @@ from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.protocol.sse import KEEP_ALIVE
 from ark_trio.protocol.step import Step
-from ark_trio.relay.record import COMPLETED, Record
+from ark_trio.relay.record import Record
 from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import Mailbox
 
@@ -105,12 +105,10 @@ async def stream_answer(
         error = InternalError("The gateway failed.")
         record.end_failed(error)
         last = answer.fail(error)
-    else:
-        record.end(COMPLETED)
     yield last
 
 
-async def fold_answer(steps: Steps, answer: ChatFold, record: Record) -> dict[str, Any]:
+async def fold_answer(steps: Steps, answer: ChatFold) -> dict[str, Any]:
     """Return the whole answer as one object.
 
     Raises:
@@ -120,6 +118,4 @@ async def fold_answer(steps: Steps, answer: ChatFold, record: Record) -> dict[st
         for step in batch:
             answer.feed(step)
     answer.feed(steps.flush())
-    result = answer.result()
-    record.end(COMPLETED)
-    return result
+    return answer.result()

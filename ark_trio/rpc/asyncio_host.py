@@ -13,13 +13,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 from attrs import define, field
 
-log = structlog.get_logger()
-
 Serve = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def leave_asyncio_plain() -> None:
+    """Have asyncio make its own loops outside Trio again, in this thread.
+
+    Once imported, trio_asyncio makes every new asyncio loop one that runs on a Trio of its own. An
+    asyncio server imports us first and makes its loop then.
+    """
+    if not in_trio():
+        asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
 
 
 def in_trio() -> bool:
@@ -38,17 +45,36 @@ class AsyncioHost:
         self._serve = serve
         self._portal: _Portal | None = None
 
+    @property
+    def hosting(self) -> bool:
+        """An asyncio server has begun its lifespan here."""
+        return self._portal is not None
+
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one scope; the lifespan scope's is also the thread's. asyncio-flavoured."""
-        if scope["type"] != "lifespan":
-            if self._portal is not None:
-                await self._portal.run(self._serve, scope, receive, send)
-            return
+        """Serve one scope. asyncio-flavoured."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif self._portal is not None:
+            await self._portal.run(self._serve, scope, receive, send)
+
+    async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the lifespan scope, whose life is the thread's. asyncio-flavoured."""
+        held: list[Any] = []
+
+        async def send_but_the_last(message: Any) -> None:
+            # hypercorn cancels this task as soon as it hears of the end, so the thread ends first.
+            if message["type"] == "lifespan.shutdown.complete":
+                held.append(message)
+            else:
+                await send(message)
+
         async with _open_portal() as self._portal:
             try:
-                await self._portal.run(self._serve, scope, receive, send)
+                await self._portal.run(self._serve, scope, receive, send_but_the_last)
             finally:
                 self._portal = None
+        for message in held:
+            await send(message)
 
 
 @contextlib.asynccontextmanager

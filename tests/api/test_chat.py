@@ -91,7 +91,12 @@ async def test_without_stream_the_answer_is_one_object():
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_failure_before_the_first_message_has_its_own_status(stream: bool):
     for error, status in [
-        (InvalidRequest("prompt has 9000 tokens, context is 4096", code="context_length_exceeded"), 400),
+        (
+            InvalidRequest(
+                "prompt has 9000 tokens, context is 4096", code="context_length_exceeded"
+            ),
+            400,
+        ),
         (Overloaded("full"), 429),
         (Unavailable("prefiller gone"), 503),
         (InternalError("boom"), 500),
@@ -104,7 +109,9 @@ async def test_a_failure_before_the_first_message_has_its_own_status(stream: boo
 
 
 async def test_the_engines_reason_reaches_the_client_when_the_request_is_at_fault():
-    error = InvalidRequest("prompt has 9000 tokens, context is 4096", code="context_length_exceeded")
+    error = InvalidRequest(
+        "prompt has 9000 tokens, context is 4096", code="context_length_exceeded"
+    )
     exchange = await ask(failing(error), body())
     assert exchange.json["error"]["code"] == "context_length_exceeded"
     assert "9000" in message_of(exchange)
@@ -402,9 +409,10 @@ async def test_what_the_client_said_reaches_the_engine():
 async def test_a_step_without_text_is_no_chunk_but_begins_the_answer():
     async def script(call: Call, outbox: Outbox) -> None:
         await outbox.put(call.say(totals(3, 0)))
-        await outbox.put(call.say(Step(choices=(ChoiceDelta(content="a", finish_reason="length"),))))
+        await outbox.put(
+            call.say(Step(choices=(ChoiceDelta(content="a", finish_reason="length"),)))
+        )
 
     exchange = await ask(script, body())
     assert exchange.text == "a"
     assert exchange.frames[-2]["choices"][0]["finish_reason"] == "length"
-

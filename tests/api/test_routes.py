@@ -38,7 +38,10 @@ async def test_a_decoder_that_cannot_say_serves_the_configured_models():
     status = NotImplementedByEngine("no Control here")
     async with open_fake_decoder(hang, status=status) as decoder:
         async with open_client(decoder.settings(models=("a", "b"))) as client:
-            assert [m["id"] for m in (await client.ask("GET", "/v1/models")).json["data"]] == ["a", "b"]
+            assert [m["id"] for m in (await client.ask("GET", "/v1/models")).json["data"]] == [
+                "a",
+                "b",
+            ]
 
 
 async def test_health_tells_life_readiness_and_drain_apart():

@@ -87,7 +87,9 @@ async def open_pair(
     engine = Engine(script)
     async with (
         open_bridge() as bridge,
-        open_server(bridge, engine, "127.0.0.1", 0, ServerOptions(max_message_bytes=64 << 20)) as server,
+        open_server(
+            bridge, engine, "127.0.0.1", 0, ServerOptions(max_message_bytes=64 << 20)
+        ) as server,
         open_channel(bridge, "127.0.0.1", server.port, options) as channel,
     ):
         yield engine, channel
@@ -280,7 +282,11 @@ async def drain(mailbox: Mailbox[ark_pb2.InferenceResponse]) -> None:
 
 
 async def serve(
-    bridge: Bridge, engine: Engine, port: int, *, task_status: trio.TaskStatus[tuple[int, trio.CancelScope]]
+    bridge: Bridge,
+    engine: Engine,
+    port: int,
+    *,
+    task_status: trio.TaskStatus[tuple[int, trio.CancelScope]],
 ) -> None:
     """Serve until cancelled, as a task."""
     with trio.CancelScope() as stop:

@@ -123,7 +123,11 @@ class Client:
     ) -> Exchange:
         """Begin a request; it runs in the client's nursery. `whole` False: the body's end never comes."""
         raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
-        sent = {"host": "test", **({"content-type": "application/json"} if raw else {}), **(headers or {})}
+        sent = {
+            "host": "test",
+            **({"content-type": "application/json"} if raw else {}),
+            **(headers or {}),
+        }
         exchange = Exchange()
         exchange.read_on()
         exchange._put({"type": "http.request", "body": raw, "more_body": not whole})

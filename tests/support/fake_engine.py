@@ -138,7 +138,9 @@ class FakeDecoder:
 
 
 @asynccontextmanager
-async def open_fake_decoder(script: Script, port: int = 0, **engine: Any) -> AsyncIterator[FakeDecoder]:
+async def open_fake_decoder(
+    script: Script, port: int = 0, **engine: Any
+) -> AsyncIterator[FakeDecoder]:
     """Serve a fake engine on loopback while the block runs."""
     fake = FakeEngine(script, **engine)
     async with open_bridge() as bridge, open_server(bridge, fake, "127.0.0.1", port) as server:

@@ -62,6 +62,4 @@ DELTAS = st.builds(
     logprobs=st.lists(TOKENS, max_size=2).map(tuple),
     finish_reason=st.none() | REASONS,
 )
-STEPS = st.builds(
-    Step, choices=st.lists(DELTAS, max_size=3).map(tuple), usage=st.none() | USAGES
-)
+STEPS = st.builds(Step, choices=st.lists(DELTAS, max_size=3).map(tuple), usage=st.none() | USAGES)
