@@ -38,6 +38,8 @@ class Child:
     pidfd: int
     tail: deque[str] = Factory(lambda: deque(maxlen=_TAIL_LINES))
     """Its last lines of output."""
+    begun: bytearray = Factory(bytearray)
+    """A line that has no end yet."""
     silent: trio.Event = Factory(trio.Event)
     """Set when its output has ended."""
 
@@ -60,22 +62,26 @@ class Child:
     async def pump(self, write: Callable[[str], None]) -> None:
         """Hand on what it writes, line by line, until nobody holds its output open."""
         assert self.process.stdout is not None  # noqa: S101 (start_child made it a pipe)
-        rest = b""
         async with trio.lowlevel.FdStream(os.dup(self.process.stdout.fileno())) as output:
             while data := await output.receive_some(_READ_BYTES):
-                *lines, rest = (rest + data).split(b"\n")
+                self.begun.extend(data)
+                *lines, rest = self.begun.split(b"\n")
                 if len(rest) > _LINE_BYTES:
-                    lines, rest = [*lines, rest], b""
+                    lines, rest = [*lines, rest], bytearray()
+                self.begun[:] = rest
                 for line in lines:
                     self._took(line, write)
-        if rest:
-            self._took(rest, write)
+        if self.begun:
+            self._took(bytes(self.begun), write)
+            self.begun.clear()
         self.silent.set()
 
     async def last_words(self) -> None:
         """Wait a moment for the output of an ended child; something it started may hold the pipe open for long."""
         with trio.move_on_after(_LAST_WORDS_S):
             await self.silent.wait()
+        if self.begun:
+            self.tail.append(_text(self.begun))
 
     def end_session(self) -> int:
         """Kill what is left of its session, reap it, and return its exit status as `Popen.returncode` has it."""
@@ -86,10 +92,14 @@ class Child:
         os.close(self.pidfd)
         return status
 
-    def _took(self, line: bytes, write: Callable[[str], None]) -> None:
-        text = line[:_LINE_BYTES].decode(errors="replace").rstrip()
+    def _took(self, line: bytes | bytearray, write: Callable[[str], None]) -> None:
+        text = _text(line)
         self.tail.append(text)
         write(text)
+
+
+def _text(line: bytes | bytearray) -> str:
+    return line[:_LINE_BYTES].decode(errors="replace").rstrip()
 
 
 def start_child(name: str, command: Sequence[str]) -> Child:
@@ -105,13 +115,18 @@ def start_child(name: str, command: Sequence[str]) -> Child:
 
 
 @contextmanager
-def children_ended(children: Sequence[Child]) -> Iterator[None]:
+def children_ended(children: list[Child]) -> Iterator[None]:
     """End the sessions of all children when the block is left, however that happens."""
     try:
         yield
     finally:
-        for child in children:
-            child.end_session()
+        end_sessions(children)
+
+
+def end_sessions(children: list[Child]) -> None:
+    """End the sessions of all children and forget them."""
+    while children:
+        children.pop().end_session()
 
 
 async def stop_in_order(children: Sequence[Child], each_s: float) -> None:

@@ -11,7 +11,14 @@ import trio
 from attrs import field, frozen
 
 from ark_trio import __version__
-from ark_trio.up.children import Child, children_ended, describe_exit, start_child, stop_in_order
+from ark_trio.up.children import (
+    Child,
+    children_ended,
+    describe_exit,
+    end_sessions,
+    start_child,
+    stop_in_order,
+)
 from ark_trio.up.plan import DOCUMENTED_MODEL, Plan, Service, require_free_ports
 from ark_trio.up.ready import Probe, answers_ready, reachable, wait_ready
 from ark_trio.up.screen import Screen, ServiceLog
@@ -19,6 +26,7 @@ from ark_trio.up.screen import Screen, ServiceLog
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP_EACH_S = 0.5
 """Three services within two seconds, with some time left to kill."""
+_LAST_SIGNAL_S = 0.01
 _SHOWN_LINES = 12
 
 
@@ -69,12 +77,21 @@ async def _run(supervisor: Supervisor) -> int:
                 nursery.start_soon(child.pump, partial(supervisor.log.write, service.name))
             ending = await _until_end(supervisor, children, signals)
             _tell(supervisor.screen, ending)
+            nursery.start_soon(_ignore, signals)
             # The gateway first: it tells its clients; decoder and prefiller are still there while it does.
             await stop_in_order(children[::-1], _STOP_EACH_S)
+            end_sessions(children)
+            await trio.sleep(_LAST_SIGNAL_S)
             nursery.cancel_scope.cancel()
     if not ending.failed:
         supervisor.screen.say("All services stopped.")
     return 1 if ending.failed else 0
+
+
+async def _ignore(signals: AsyncIterator[int]) -> None:
+    """Take further signals: what nobody takes is delivered again when the receiver closes, and would end us by it."""
+    async for _ in signals:
+        pass
 
 
 async def _until_end(
