@@ -79,7 +79,7 @@ def free_port():
 
 
 def plan(bind):
-    settings = Settings(engine=EngineSettings(driver="echo"), bind=bind)
+    settings = Settings(engine=EngineSettings(driver="echo"), bind=bind, insecure=True)
     return make_plan(settings, free_port(), free_port(), {}).services
 
 
