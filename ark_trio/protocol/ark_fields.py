@@ -9,9 +9,8 @@ which arm is set is asked only about the rest. That halves the cost of a token.
 from collections.abc import Mapping
 from typing import Final
 
-from ark_wire import ark_pb2
-
 from ark_trio.errors import BadBackend
+from ark_wire import ark_pb2
 
 Fields = Mapping[str, ark_pb2.Value]
 

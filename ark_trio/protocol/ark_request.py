@@ -7,13 +7,12 @@ Source: docs/engine.md, "Request inputs".
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ark_wire import ark_pb2
-
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.chat_body import PARAMETERS
 from ark_trio.protocol.chat_request import ChatRequest
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.value import NotEncodable, fill_value
+from ark_wire import ark_pb2
 
 _LOGPROBS: Final = ("logprobs", "top_logprobs")
 

@@ -8,8 +8,6 @@ Source: docs/engine.md, "Response outputs".
 from codecs import IncrementalDecoder, getincrementaldecoder
 from typing import Final
 
-from ark_wire import ark_pb2
-
 from ark_trio.protocol.ark_fields import Fields, read_count, read_fields, read_text
 from ark_trio.protocol.ark_tool_calls import read_tool_calls
 from ark_trio.protocol.ark_usage import Totals
@@ -17,6 +15,7 @@ from ark_trio.protocol.finish_reason import legal_finish_reason
 from ark_trio.protocol.logprobs import token_entries
 from ark_trio.protocol.step import ChoiceDelta, Step
 from ark_trio.protocol.value import from_value
+from ark_wire import ark_pb2
 
 _Utf8: Final = getincrementaldecoder("utf-8")
 _FLAT_KEYS: Final = (

@@ -5,11 +5,10 @@
 
 from typing import Any
 
-from ark_wire import ark_pb2
-
 from ark_trio.protocol.ark_tool_calls import write_tool_calls
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
 from ark_trio.protocol.value import fill_value
+from ark_wire import ark_pb2
 
 
 def encode_step(

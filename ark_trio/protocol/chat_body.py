@@ -52,6 +52,8 @@ def _messages(value: Any) -> tuple[Message, ...]:
 def _stop(value: Any) -> str | tuple[str, ...] | None:
     if value is None or isinstance(value, str):
         return value
+    if not isinstance(value, list):
+        raise unexpected("text or a list of texts", value)
     stops = structure(value, tuple[str, ...])
     if len(stops) > _MAX_STOPS:
         raise Fault(f"expected at most {_MAX_STOPS} texts, got {len(stops)}")

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from ark_wire import ark_pb2
-
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.value import from_value
+from ark_wire import ark_pb2
 
 
 def decode_inputs(request: ark_pb2.InferenceRequest) -> dict[str, Any]:

@@ -46,9 +46,7 @@ def _bytes(raw: Any) -> list[int] | None:
     return raw
 
 
-def _list(holder: Any, key: str) -> list[Any]:
-    if not isinstance(holder, dict):
-        raise _malformed()
+def _list(holder: dict[str, Any], key: str) -> list[Any]:
     items = holder.get(key)
     if items is None:
         return []

@@ -7,9 +7,8 @@ dispatch on the exact type, so True is never taken for the integer 1. Source: pr
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ark_wire import ark_pb2
-
 from ark_trio.protocol.float32 import FLOAT32_LIMIT, shortest_float
+from ark_wire import ark_pb2
 
 MAX_LEVELS: Final = 98
 """Nested messages below one top-level Value that protobuf readers accept: 100 (their limit) less the entry around it.

@@ -1,10 +1,10 @@
 import math
 
 import pytest
-from ark_wire import ark_pb2, inference
 from hypothesis import given
 
 from ark_trio.protocol.value import MAX_LEVELS, NotEncodable, from_value, to_value
+from ark_wire import ark_pb2, inference
 from tests.protocol.test_float32 import as_float32
 from tests.support.strategies import VALUES
 
@@ -20,37 +20,41 @@ def same(left, right):
     return left == right
 
 
+SCALARS = {bool: "bool", int: "int64", float: "float", str: "string", bytes: "bytes"}
+LISTS = {
+    int: ("int64_list", inference.Int64List),
+    float: ("float_list", inference.FloatList),
+    str: ("string_list", inference.StringList),
+    bytes: ("bytes_list", inference.BytesList),
+}
+
+
 def oracle(obj):
     """The same Value spelled with betterproto, by the contract's rules read again."""
-    V = inference.Value
-    match obj:
-        case None:
-            return V()
-        case bool():
-            return V(bool=obj)
-        case int():
-            return V(int64=obj)
-        case float():
-            return V(float=as_float32(obj))
-        case str():
-            return V(string=obj)
-        case bytes():
-            return V(bytes=obj)
-        case dict() if obj and all(isinstance(key, int) for key in obj):
-            fields = {key: oracle(item) for key, item in obj.items()}
-            return V(int64_dict=inference.Int64Dict(fields=fields))
-        case dict():
-            return V(struct=inference.Struct(fields={k: oracle(v) for k, v in obj.items()}))
+    if obj is None:
+        return inference.Value()
+    if isinstance(obj, list):
+        return oracle_of_list(obj)
+    if isinstance(obj, dict):
+        return oracle_of_dict(obj)
+    if isinstance(obj, float):
+        obj = as_float32(obj)
+    return inference.Value(**{SCALARS[type(obj)]: obj})
+
+
+def oracle_of_list(obj):
     kinds = {type(item) for item in obj}
-    if kinds == {int}:
-        return V(int64_list=inference.Int64List(values=obj))
-    if kinds == {float}:
-        return V(float_list=inference.FloatList(values=obj))
-    if kinds == {str}:
-        return V(string_list=inference.StringList(values=obj))
-    if kinds == {bytes}:
-        return V(bytes_list=inference.BytesList(values=obj))
-    return V(value_list=inference.ValueList(values=[oracle(item) for item in obj]))
+    if len(kinds) == 1 and kinds <= LISTS.keys():
+        arm, message = LISTS[kinds.pop()]
+        return inference.Value(**{arm: message(values=obj)})
+    return inference.Value(value_list=inference.ValueList(values=[oracle(item) for item in obj]))
+
+
+def oracle_of_dict(obj):
+    fields = {key: oracle(item) for key, item in obj.items()}
+    if obj and all(isinstance(key, int) for key in obj):
+        return inference.Value(int64_dict=inference.Int64Dict(fields=fields))
+    return inference.Value(struct=inference.Struct(fields=fields))
 
 
 def has_empty_entry(obj):
