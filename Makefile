@@ -38,11 +38,11 @@ format: setup ## Format and mend what the linter can
 proto: setup ## Generate generated/ark_wire from proto/ark.proto
 	$(BIN)/python proto/generate.py
 
-lock: setup ## Resolve the lock files again
-	$(BIN)/uv pip compile pyproject.toml --extra engine --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra engine --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --quiet --upgrade -c requirements.lock -o requirements-dev.lock
+RESOLVE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+lock: setup ## Resolve the lock files again: gateway, with engine, with everything that tests need
+	$(RESOLVE) --upgrade -o requirements.lock
+	$(RESOLVE) --upgrade --extra engine -c requirements.lock -o requirements-engine.lock
+	$(RESOLVE) --upgrade --extra engine --group dev -c requirements-engine.lock -o requirements-dev.lock
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) dist build .hypothesis .coverage*

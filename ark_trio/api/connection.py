@@ -7,11 +7,13 @@ the handler, which starts the backend call in it.
 
 import re
 import uuid
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import trio
 from attrs import frozen
+from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
@@ -34,6 +36,10 @@ class Exchange:
 exchange: ContextVar[Exchange] = ContextVar("exchange")
 
 
+class _HasGateway(Protocol):
+    gateway: Gateway
+
+
 class ArkConnection(TrioASGIHTTPConnection):
     """Serves one request; see the module's docstring."""
 
@@ -49,23 +55,27 @@ class ArkConnection(TrioASGIHTTPConnection):
         request = self._create_request_from_scope(send)
         try:
             async with trio.open_nursery() as nursery:
-                exchange.set(Exchange(nursery=nursery, record=record, gateway=self.app.gateway))
-                nursery.start_soon(self.handle_messages, nursery, request, receive)
-                nursery.start_soon(self.handle_request, nursery, request, send)
+                exchange.set(
+                    Exchange(
+                        nursery=nursery, record=record, gateway=cast(_HasGateway, self.app).gateway
+                    )
+                )
+                nursery.start_soon(self._watch, nursery, request, receive)
+                nursery.start_soon(self._answer, nursery, request, send)
         finally:
             record.write()
 
-    async def handle_messages(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:
+    async def _watch(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:
         """Collect the body, then wait for the client to leave and end the request with it.
 
         hypercorn says `http.disconnect` after a complete response too, while its closing code still runs in the handler's
         task: cancelling then would leave the socket of a `Connection: close` open for ever.
         """
-        await super(TrioASGIHTTPConnection, self).handle_messages(request, receive)
+        await ASGIHTTPConnection.handle_messages(self, request, receive)
         if not self._ending:
             nursery.cancel_scope.cancel()
 
-    async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:
+    async def _answer(self, nursery: trio.Nursery, request: Request, send: Any) -> None:
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
         response = await self.app.handle_request(request)
         await self._send_response(send, cast(Any, response))
@@ -84,7 +94,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         return send_recorded
 
 
-def request_id(headers: list[tuple[bytes, bytes]]) -> str:
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the client's own x-request-id if it is sane, else a new one."""
     for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):

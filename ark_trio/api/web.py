@@ -1,7 +1,5 @@
 """The Quart application: routes, error replies and limits, put together."""
 
-from typing import ClassVar
-
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -16,7 +14,7 @@ from ark_trio.relay.gateway import Gateway
 class Web(QuartTrio):
     """Quart with our connection class, and the gateway that its handlers use."""
 
-    asgi_http_class: ClassVar[type] = ArkConnection
+    asgi_http_class = ArkConnection
     gateway: Gateway
 
 

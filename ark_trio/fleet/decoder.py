@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 import trio
-from ark_wire.inference import ControlType
 from attrs import define, field, frozen
 
 from ark_trio.errors import ArkError, NotImplementedByEngine
 from ark_trio.rpc.client import ArkChannel
 from ark_trio.settings.address import Address
+from ark_wire.inference import ControlType
 
 log = structlog.get_logger()
 

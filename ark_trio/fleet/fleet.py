@@ -25,8 +25,9 @@ class Fleet:
         """Return what the ready decoders serve, by name, in the order of the settings."""
         found: dict[str, Served] = {}
         for decoder in self.decoders:
-            for name in decoder.served.models if decoder.served else ():
-                found.setdefault(name, decoder.served)
+            if decoder.served is not None:
+                for name in decoder.served.models:
+                    found.setdefault(name, decoder.served)
         return found
 
     def choose(self, model: str) -> Decoder:

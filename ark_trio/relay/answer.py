@@ -100,11 +100,11 @@ async def stream_answer(
     except ArkError as error:
         record.end_failed(error)
         last = answer.fail(error)
-    except Exception:  # noqa: BLE001 (a bug of ours: the client is told all the same, not left with half a stream)
+    except Exception:
         log.exception("stream_crashed", request_id=record.request_id)
-        error = InternalError("The gateway failed.")
-        record.end_failed(error)
-        last = answer.fail(error)
+        crash = InternalError("The gateway failed.")
+        record.end_failed(crash)
+        last = answer.fail(crash)
     yield last
 
 

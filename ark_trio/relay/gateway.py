@@ -65,7 +65,7 @@ class Gateway:
             await self._call(chat, mailbox, request_id)
         except ArkError as error:
             mailbox.fail(error)
-        except Exception:  # noqa: BLE001 (a bug in one request is told to its client, and to us)
+        except Exception:
             log.exception("request_crashed", request_id=request_id)
             mailbox.fail(InternalError("The gateway failed."))
         finally:

@@ -68,9 +68,10 @@ class AsyncioHost:
             else:
                 await send(message)
 
-        async with _open_portal() as self._portal:
+        async with _open_portal() as portal:
+            self._portal = portal
             try:
-                await self._portal.run(self._serve, scope, receive, send_but_the_last)
+                await portal.run(self._serve, scope, receive, send_but_the_last)
             finally:
                 self._portal = None
         for message in held:

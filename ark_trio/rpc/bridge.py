@@ -47,4 +47,6 @@ async def open_bridge() -> AsyncIterator[Bridge]:
 
 
 def _log_contained(_loop: Any, context: dict[str, Any]) -> None:
-    log.warning("asyncio_error_contained", reason=context.get("message"), exc_info=context.get("exception"))
+    log.warning(
+        "asyncio_error_contained", reason=context.get("message"), exc_info=context.get("exception")
+    )

@@ -14,25 +14,23 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import structlog
-from ark_wire import ark_pb2
-from ark_wire.inference import ControlRequest, ControlType, InferenceStub
 from attrs import field, frozen
 from google.protobuf.message import DecodeError
 from grpclib.client import Channel, Stream
 from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-from grpclib.metadata import Deadline
 from grpclib.protocol import H2Protocol
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
-from multidict import MultiDict
 
 from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unreachable
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.mailbox import Sink
 from ark_trio.rpc.status import error_from_status
+from ark_wire import ark_pb2
+from ark_wire.inference import ControlRequest, ControlType, InferenceStub
 
 log = structlog.get_logger()
 
@@ -91,7 +89,7 @@ class ArkChannel:
         """
         return await self.bridge.run(self._own_call, request, metadata)
 
-    async def control(self, control_type: ControlType) -> dict[str, Any]:
+    async def control(self, control_type: int) -> dict[str, Any]:
         """Run a Control call and return its outputs as plain values. Trio-flavoured; the caller sets the deadline.
 
         Raises:
@@ -123,9 +121,9 @@ class ArkChannel:
                 raise BadBackend("The engine answered nothing.")
             return response
 
-    async def _own_control(self, control_type: ControlType) -> dict[str, Any]:
+    async def _own_control(self, control_type: int) -> dict[str, Any]:
         """asyncio-flavoured."""
-        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=control_type)
+        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
         with _errors_become_ours():
             await self._grpc.connected()
             response = await InferenceStub(cast(Channel, self._grpc)).control(request)
@@ -238,25 +236,21 @@ class _LimitedChannel(Channel):
         cardinality: Cardinality,
         request_type: type[Any],
         reply_type: type[Any],
-        *,
-        timeout: float | None = None,
-        deadline: Deadline | None = None,
-        metadata: Any = None,
+        **options: Any,
     ) -> "_LimitedStream":
         """Return a call whose messages are bounded; the stub comes through here too."""
-        if timeout is not None:
-            deadline = Deadline.from_timeout(timeout)
+        plain = super().request(name, cardinality, request_type, reply_type, **options)
         return _LimitedStream(
             self,
             name,
-            cast(Any, MultiDict(metadata or ())),
+            plain._metadata,
             cardinality,
             request_type,
             reply_type,
             codec=self._codec,
             status_details_codec=self._status_details_codec,
             dispatch=self.__dispatch__,
-            deadline=deadline,
+            deadline=plain._deadline,
         )
 
     async def _create_connection(self) -> H2Protocol:

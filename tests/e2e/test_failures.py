@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import orjson
 import pytest
+
 from tests.support.processes import (
     SERVERS,
     engine,

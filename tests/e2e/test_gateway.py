@@ -9,6 +9,7 @@ import time
 import openai
 import orjson
 import pytest
+
 from tests.support.processes import Served, wait_until
 from tests.support.wire import (
     CHAT,

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-from ark_wire import ark_pb2
-from ark_wire.inference import ControlType
 from attrs import define, field
 
 from ark_trio.errors import (
@@ -28,6 +26,8 @@ from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server import open_server
 from ark_trio.rpc.server_connection import ServerOptions
+from ark_wire import ark_pb2
+from ark_wire.inference import ControlType
 
 Script = Callable[[ark_pb2.InferenceRequest, Outbox], Awaitable[None]]
 
@@ -203,8 +203,12 @@ async def test_a_message_over_the_limit_is_a_clear_error_and_resets_the_call():
             await engine.until(lambda: engine.ended == ["cancelled"])
 
 
+async def do_nothing(_request: ark_pb2.InferenceRequest, _outbox: Outbox) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 async def test_a_unary_call_answers_and_names_its_fault():
-    async with open_pair(lambda *_: trio.sleep(0)) as (_, channel):
+    async with open_pair(do_nothing) as (_, channel):
         answer = await channel.call(ark_pb2.InferenceRequest(req_id="x"))
         assert text_of(answer) == "called x"
         with pytest.raises(InvalidRequest, match="no such text") as caught:
@@ -213,7 +217,7 @@ async def test_a_unary_call_answers_and_names_its_fault():
 
 
 async def test_control_answers_plain_values():
-    async with open_pair(lambda *_: trio.sleep(0)) as (_, channel):
+    async with open_pair(do_nothing) as (_, channel):
         status = await channel.control(ControlType.GetStatus)
         assert status == {"models": ["a", "b"], "slots": 4, "ok": True, "role": "decoder"}
         with pytest.raises(NotImplementedByEngine):
@@ -235,7 +239,8 @@ async def test_connecting_is_bounded():
         crowd = [_fill_backlog(deaf.getsockname()) for _ in range(8)]
         async with open_bridge() as bridge:
             options = ChannelOptions(connect_s=0.2)
-            async with open_channel(bridge, *deaf.getsockname(), options) as channel:
+            host, port = deaf.getsockname()
+            async with open_channel(bridge, host, port, options) as channel:
                 with trio.fail_after(2), pytest.raises(Unreachable) as caught:
                     await read_all(channel, Mailbox())
         assert caught.value.code == "connect_timeout"

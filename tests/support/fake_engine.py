@@ -5,18 +5,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from ark_wire import ark_pb2
-from ark_wire.inference import ControlType
 from attrs import define, field, frozen
 
 from ark_trio.config import Settings
-from ark_trio.protocol.chat_inputs import decode_inputs
 from ark_trio.protocol.ark_step import encode_step
+from ark_trio.protocol.chat_inputs import decode_inputs
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server import ArkServer, open_server
 from ark_trio.settings.address import Address
+from ark_wire import ark_pb2
+from ark_wire.inference import ControlType
 
 MODEL = "deepseek-r1-0528"
 Script = Callable[["Call", Outbox], Awaitable[None]]
