@@ -39,9 +39,9 @@ def run_proxy(settings: Settings) -> int:
 
 async def _serve(settings: Settings, application: Application, listener: socket.socket) -> None:
     stop = _Stop(application=application, drain_s=settings.limits.drain_s)
-    async with trio.open_nursery() as nursery:
-        stop.scope = nursery.cancel_scope
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            stop.scope = nursery.cancel_scope
             nursery.start_soon(stop.heed, signals)
             nursery.start_soon(stop.end_in_time)
             await worker_serve(

@@ -15,19 +15,20 @@ ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def run(*command: object, **options: object) -> str:
+def run(*command: object, cwd: Path | None = None) -> None:
     result = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, **options
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 def test_the_wheel_runs_the_gateway_in_an_empty_environment(tmp_path: Path):
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", tmp_path, cwd=ROOT)
     (wheel,) = tmp_path.glob("*.whl")
     names = ZipFile(wheel).namelist()
-    assert {"ark_trio/proto/ark.proto", "ark_wire/ark_pb2.py", "ark_wire/inference.py"} <= set(names)
+    assert {"ark_trio/proto/ark.proto", "ark_wire/ark_pb2.py", "ark_wire/inference.py"} <= set(
+        names
+    )
     assert not any(name.startswith(("generated", "tests")) for name in names)
 
     run("/usr/bin/python3", "-m", "venv", tmp_path / "venv")

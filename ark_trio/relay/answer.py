@@ -84,7 +84,7 @@ _TOO_SLOW = {
 }
 
 
-async def stream_answer(
+async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
     first: list[Step] | None, steps: Steps, answer: ChatStream, record: Record, keep_alive_s: float
 ) -> AsyncIterator[bytes]:
     """Yield the answer's SSE bytes, one piece for all that waits, from `first` on (None: nothing yet).

@@ -89,7 +89,7 @@ async def _open_portal() -> AsyncIterator["_Portal"]:
         yield portal
     finally:
         portal.token.run_sync_soon(portal.closing.set)
-        await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(thread.join)  # noqa: ASYNC102 (asyncio: nothing shields; all was cancelled)
 
 
 @define(kw_only=True, eq=False)
@@ -121,7 +121,7 @@ class _Portal:
             await asyncio.shield(done)
         except asyncio.CancelledError:
             self.token.run_sync_soon(cancel_scope.cancel)
-            await asyncio.wait([done])
+            await asyncio.wait([done])  # noqa: ASYNC102 (asyncio; the Trio task is cancelled and ends)
             raise
 
     async def _own_scope(

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from ark_trio.config import Limits
-from ark_trio.errors import InternalError, InvalidRequest, Overloaded, Unavailable
+from ark_trio.errors import ArkError, InternalError, InvalidRequest, Overloaded, Unavailable
 from ark_trio.protocol.step import ChoiceDelta, Step
 from ark_trio.rpc.outbox import Outbox
 from tests.support.asgi import Client, Exchange, open_client
@@ -89,23 +89,23 @@ async def test_without_stream_the_answer_is_one_object():
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_failure_before_the_first_message_has_its_own_status(stream: bool):
-    for error, status in [
-        (
-            InvalidRequest(
-                "prompt has 9000 tokens, context is 4096", code="context_length_exceeded"
-            ),
-            400,
-        ),
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidRequest("prompt has 9000 tokens, context is 4096"), 400),
         (Overloaded("full"), 429),
         (Unavailable("prefiller gone"), 503),
         (InternalError("boom"), 500),
-    ]:
-        exchange = await ask(failing(error), body(stream=stream))
-        assert exchange.status == status
-        message_of(exchange)
-        assert ("retry-after" in exchange.headers) == (status in (429, 503))
+    ],
+)
+async def test_a_failure_before_the_first_message_has_its_own_status(
+    stream: bool, error: ArkError, status: int
+):
+    exchange = await ask(failing(error), body(stream=stream))
+    assert exchange.status == status
     assert exchange.headers["content-type"] == "application/json"
+    assert ("retry-after" in exchange.headers) == (status in (429, 503))
+    message_of(exchange)
 
 
 async def test_the_engines_reason_reaches_the_client_when_the_request_is_at_fault():

@@ -97,6 +97,7 @@ async def open_pair(
 
 async def read_all(channel: ArkChannel, mailbox: Mailbox[ark_pb2.InferenceResponse]) -> list[str]:
     words: list[str] = []
+    failure: ArkError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.stream, ark_pb2.InferenceRequest(req_id="r"), mailbox)
         try:
@@ -104,9 +105,9 @@ async def read_all(channel: ArkChannel, mailbox: Mailbox[ark_pb2.InferenceRespon
                 words += map(text_of, batch)
         except ArkError as error:
             failure = error
-        else:
-            return words
-    raise failure
+    if failure is not None:
+        raise failure
+    return words
 
 
 async def count_to(n: int, outbox: Outbox) -> None:
