@@ -3,8 +3,6 @@
 `ResponseDecoder` gives the step back, floats rounded to the wire's 32 bits. Source: docs/engine.md, "Response outputs".
 """
 
-from typing import Any
-
 from ark_trio.protocol.ark_tool_calls import write_tool_calls
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
 from ark_trio.protocol.value import fill_value
@@ -52,24 +50,25 @@ def _write_choice(response: ark_pb2.InferenceResponse, delta: ChoiceDelta, *, fi
 
 
 def _write_usage(response: ark_pb2.InferenceResponse, usage: Usage) -> None:
-    totals: dict[str, Any] = {
+    totals = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
     }
-    _write_flat(response, "usage", totals)
+    _write_counts(response, "usage", totals)
     if usage.reasoning_tokens is not None:
-        totals["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    fill_value(response.outputs["usage"], totals)
+        details = response.outputs["usage"].struct_.fields["completion_tokens_details"]
+        details.struct_.fields["reasoning_tokens"].int64_ = usage.reasoning_tokens
     if usage.cached_tokens is not None:
         cache = {
             "prompt_cache_hit_tokens": usage.cached_tokens,
-            "prompt_cache_miss_tokens": usage.prompt_tokens - usage.cached_tokens,
+            "prompt_cache_miss_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
         }
-        _write_flat(response, "cache", cache)
-        fill_value(response.outputs["cache"], cache)
+        _write_counts(response, "cache", cache)
 
 
-def _write_flat(response: ark_pb2.InferenceResponse, group: str, counts: dict[str, int]) -> None:
+def _write_counts(response: ark_pb2.InferenceResponse, group: str, counts: dict[str, int]) -> None:
+    outputs = response.outputs
+    nested = outputs[group].struct_.fields
     for name, count in counts.items():
-        response.outputs[f"{group}.{name}"].int64_ = count
+        nested[name].int64_ = outputs[f"{group}.{name}"].int64_ = count

@@ -24,7 +24,7 @@ class Totals:
         return self._known if told or (cached is not None and self._told) else None
 
     def _read_usage(self, outputs: Fields) -> bool:
-        usage = read_fields(outputs.get("usage"), "usage") if "usage" in outputs else None
+        usage = read_fields(outputs.get("usage"), "usage")
         if usage is not None:
             prompt = read_count(usage.get("prompt_tokens"), "usage.prompt_tokens")
             completion = read_count(usage.get("completion_tokens"), "usage.completion_tokens")
@@ -50,12 +50,12 @@ class Totals:
 def _detail(usage: Fields | None, group: str, name: str) -> int | None:
     if usage is None or group not in usage:
         return None
-    details = read_fields(usage.get(group), f"usage.{group}")
-    return None if details is None else read_count(details.get(name), f"usage.{group}.{name}")
+    details = read_fields(usage.get(group), group)
+    return None if details is None else read_count(details.get(name), name)
 
 
 def _cached_tokens(outputs: Fields) -> int | None:
-    cache = read_fields(outputs.get("cache"), "cache") if "cache" in outputs else None
+    cache = read_fields(outputs.get("cache"), "cache")
     if cache is not None:
         hits = cache.get("prompt_cache_hit_tokens")
     else:

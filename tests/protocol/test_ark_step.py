@@ -1,10 +1,10 @@
 from attrs import evolve
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.ark_step import encode_step
-from ark_trio.protocol.step import ChoiceDelta, Step, Usage
+from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta, Usage
 from ark_trio.protocol.value import from_value
 from ark_wire import ark_pb2
 from tests.support.strategies import STEPS
@@ -21,7 +21,21 @@ def decoded(step):
     return Step(choices=choices, usage=usages[0] if usages else None)
 
 
+ENTRY = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+RICH = ChoiceDelta(
+    content="a",
+    reasoning="hm",
+    tool_calls=(
+        ToolCallDelta(index=0, id="c1", name="f", arguments="{"),
+        ToolCallDelta(index=0, arguments="}"),
+    ),
+    logprobs=(ENTRY,),
+    finish_reason="tool_calls",
+)
+
+
 @given(STEPS, st.integers(0, 100))
+@example(Step(choices=(RICH, evolve(RICH, index=1)), usage=Usage(prompt_tokens=5)), 3)
 def test_a_step_comes_back_as_it_went(step, cached):
     assert decoded(step) == step
     if step.usage is not None:
