@@ -11,6 +11,7 @@ from ark_trio.check import ask_engines, run_check
 from ark_trio.config import Address, Bind, Limits, Settings
 from ark_trio.errors import InternalError, NotImplementedByEngine
 from ark_trio.settings.load import Loaded
+from ark_wire import ark_pb2
 from tests.support.fake_engine import failing, hang, open_fake_decoder, saying, text
 
 STATUS = {"models": ["a", "b"], "role": "decoder", "slots": 4, "busy": 1, "queued": 2}
@@ -94,12 +95,18 @@ async def never_finishing(call, outbox):
     await outbox.put(call.say(text("x")))
 
 
+async def nonsense_then_silence(call, outbox):
+    await outbox.put(ark_pb2.InferenceResponse(outputs={"choice": ark_pb2.Value(int64_=3)}))
+    await hang(call, outbox)
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         (failing(InternalError("out of memory")), ""),
         (never_finishing, "the answer has no end"),
         (hang, "no answer within 1 s"),
+        (nonsense_then_silence, "choice"),
     ],
 )
 async def test_a_probe_that_fails_is_bad(script, said):

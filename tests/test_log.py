@@ -98,6 +98,15 @@ def test_hypercorn_s_own_handler_does_not_print_a_second_line(capsys):
     )
 
 
+def test_hypercorn_s_own_level_does_not_lower_ours(capsys):
+    configure(level="warning")
+    logger = Config().log.error_logger
+    assert logger is not None
+    logger.info("Running on x")
+    logger.warning("slow")
+    assert [line["event"] for line in lines(capsys)] == ["slow"]
+
+
 def test_configuring_twice_prints_once(capsys):
     configure()
     configure()

@@ -306,7 +306,7 @@ def test_ctrl_c_ends_running_streams_with_an_error_frame_in_time(echo, ports):
         os.killpg(run.process.pid, signal.SIGINT)
         rest = client.stdout.read()
     assert run.ends(STOP_S)[0] == 0
-    assert '"error":{' in rest
+    assert '"error":{"message":"The gateway is being stopped."' in rest
     assert rest.endswith("data: [DONE]\n\n")
     assert run.descendants() == set()
 
