@@ -14,4 +14,4 @@ async def read_json_body() -> bytes:
     """
     if request.content_length != 0 and request.mimetype not in ("", "application/json"):
         raise InvalidRequest("Content-Type must be application/json.")
-    return await request.get_data(as_text=False)
+    return await request.get_data(cache=False, as_text=False, parse_form_data=False)
