@@ -6,6 +6,8 @@ What the libraries log through the standard library comes out the same way.
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO, cast
 
 import orjson
 import structlog
@@ -21,20 +23,21 @@ _NEVER_DEBUG = ("asyncio", "hpack", "h2", "httpcore2", "httpx2")
 
 
 def configure_logging(settings: Settings) -> None:
-    """Set up all logging of this process, and warn once of `ARK_…` variables that mean nothing.
+    """Set up all logging of this process, and the first time warn of `ARK_…` variables that mean nothing.
 
     Loggers got earlier follow. Calling it again replaces what it did before.
     """
+    first = not structlog.is_configured()
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     render = _renderers(settings.log.format)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_shared(), *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,  # module-level loggers must follow a second call
     )
     _route_standard_logging(level, render)
-    if settings.unknown_variables:
+    if first and settings.unknown_variables:
         log.warning("variables_unknown", names=list(settings.unknown_variables))
 
 
@@ -68,7 +71,7 @@ def _json_line(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def _route_standard_logging(level: int, render: Sequence[Processor]) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(cast(TextIO, _Unfailing(sys.stderr)))
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared()],
@@ -83,6 +86,23 @@ def _route_standard_logging(level: int, render: Sequence[Processor]) -> None:
         logging.getLogger(name).setLevel(max(level, logging.INFO))
     hypercorn = logging.getLogger("hypercorn.error")
     hypercorn.filters = [_Redirect(handler, level)]
+
+
+class _Unfailing:
+    """Standard error, whose reader may be gone or its disk full: no reason for a request or a clean stop to fail."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, or don't."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, or don't."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Redirect(logging.Filter):

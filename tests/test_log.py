@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import sys
@@ -15,11 +16,11 @@ from ark_trio.log import configure_logging
 def _restored():
     root, hypercorn = logging.getLogger(), logging.getLogger("hypercorn.error")
     before = (root.handlers, root.level, hypercorn.handlers, hypercorn.filters, hypercorn.propagate)
-    before_config = structlog.get_config()
+    structlog.reset_defaults()
     yield
     root.handlers, root.level, hypercorn.handlers, hypercorn.filters, hypercorn.propagate = before
     logging.captureWarnings(capture=False)
-    structlog.configure(**before_config)
+    structlog.reset_defaults()
 
 
 def configure(log_format="json", level="info", **settings):
@@ -128,11 +129,33 @@ def test_python_s_warnings_are_logged(capsys):
     assert "old thing" in line["event"]
 
 
-def test_unknown_variables_are_warned_of_in_one_line(capsys):
-    configure(unknown_variables=("ARK_PORT", "ARK_PROXY_HOST"))
+def test_unknown_variables_are_warned_of_in_one_line_once(capsys):
+    for _ in range(2):
+        configure(unknown_variables=("ARK_PORT", "ARK_PROXY_HOST"))
     (line,) = lines(capsys)
     assert (line["level"], line["event"]) == ("warning", "variables_unknown")
     assert line["names"] == ["ARK_PORT", "ARK_PROXY_HOST"]
+
+
+class Gone(io.StringIO):
+    """Standard error whose reader has gone; `failing` is the call that says so."""
+
+    def __init__(self, failing):
+        super().__init__()
+        setattr(self, failing, self.fail)
+
+    def fail(self, *_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("failing", ["write", "flush"])
+def test_a_reader_that_has_gone_costs_nobody_anything(monkeypatch, failing):
+    gone = Gone(failing)
+    monkeypatch.setattr(sys, "stderr", gone)
+    configure()
+    structlog.get_logger().info("unread")
+    logging.getLogger("library").info("unread")
+    assert "Traceback" not in gone.getvalue()
 
 
 @pytest.mark.parametrize(("terminal", "is_json"), [(False, True), (True, False)])
