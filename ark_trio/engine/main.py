@@ -8,14 +8,16 @@ from typing import Literal
 
 import structlog
 import trio
-from ark_wire.inference import ControlType
 
 from ark_trio.config import Settings
 from ark_trio.engine.echo.engine import open_echo
+from ark_trio.engine.llama.decoder import open_decoder
+from ark_trio.engine.llama.prefiller import open_prefiller
 from ark_trio.errors import ConfigError
 from ark_trio.rpc.bridge import Bridge, open_bridge
 from ark_trio.rpc.server import Engine, bind_tcp, open_server_on
 from ark_trio.rpc.server_connection import ServerOptions
+from ark_wire.inference import ControlType
 
 log = structlog.get_logger()
 
@@ -53,15 +55,16 @@ async def _supervise(settings: Settings, role: Role, listener: socket.socket) ->
     # The process's nursery: the service beside the task that hears signals.
     async with trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, stop, nursery.cancel_scope)
-        try:
-            async with open_bridge() as bridge:
+        status = 0
+        async with open_bridge() as bridge:
+            # Inside every nursery, so that it arrives as itself and not in a group.
+            try:
                 await _serve(settings, role, bridge, listener, stop)
-        except ConfigError as error:
-            log.error("engine_failed", role=role, reason=str(error))  # noqa: TRY400
-            return 2
-        finally:
-            nursery.cancel_scope.cancel()
-    return 0
+            except ConfigError as error:
+                log.error("engine_failed", role=role, reason=str(error))  # noqa: TRY400
+                status = 2
+        nursery.cancel_scope.cancel()
+    return status
 
 
 async def _serve(
@@ -96,14 +99,18 @@ async def _serve(
 @asynccontextmanager
 async def _open_engine(settings: Settings, role: Role, bridge: Bridge) -> AsyncIterator[Engine]:
     if settings.engine.driver == "echo":
-        async with open_echo(
-            role=role, names=settings.engine.served_names or (ECHO_MODEL,)
-        ) as echo:
+        names = settings.engine.served_names or (ECHO_MODEL,)
+        async with open_echo(role=role, names=names) as echo:
             yield echo
+    elif settings.engine.driver != "llama":
+        reason = f"{settings.engine.driver} is not available in this version"
+        raise ConfigError(f"engine.driver: {reason}")
+    elif role == "decoder":
+        async with open_decoder(settings, bridge) as decoder:
+            yield decoder
     else:
-        raise ConfigError(
-            f"engine.driver: {settings.engine.driver} is not available in this version"
-        )
+        async with open_prefiller(settings) as prefiller:
+            yield prefiller
 
 
 async def _obey_signals(
@@ -117,4 +124,5 @@ async def _obey_signals(
         async for signum in signals:
             if signum == signal.SIGINT or stop.is_set():
                 process.cancel()
-            stop.set()
+            else:
+                stop.set()

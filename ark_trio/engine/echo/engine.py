@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import trio
-from ark_wire import ark_pb2
-from ark_wire.inference import ControlType
 from attrs import field, frozen
 
 from ark_trio.engine.echo.clock import StepClock
@@ -19,6 +17,8 @@ from ark_trio.errors import InvalidRequest, NotImplementedByEngine, Overloaded, 
 from ark_trio.protocol.chat_inputs import decode_inputs
 from ark_trio.protocol.value import fill_value
 from ark_trio.rpc.outbox import Outbox
+from ark_wire import ark_pb2
+from ark_wire.inference import ControlType
 
 Request = ark_pb2.InferenceRequest
 Response = ark_pb2.InferenceResponse

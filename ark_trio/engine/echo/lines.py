@@ -5,11 +5,11 @@ from itertools import count as counting
 from itertools import cycle, islice
 from typing import Any
 
-from ark_wire import ark_pb2
 from attrs import evolve, frozen
 
 from ark_trio.engine.echo.script import MAX_CHOICES, Script
 from ark_trio.protocol.value import fill_value
+from ark_wire import ark_pb2
 
 Response = ark_pb2.InferenceResponse
 Delta = dict[str, Any]

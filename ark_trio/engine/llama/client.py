@@ -1,0 +1,158 @@
+"""What the services ask llama.cpp's server for, as functions. Its errors become ours here."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import httpx2
+import orjson
+import structlog
+from attrs import frozen
+
+from ark_trio.engine.llama.native import Native
+from ark_trio.errors import ArkError, DeadlineExceeded, InternalError, InvalidRequest, Unavailable
+
+log = structlog.get_logger()
+
+Json = dict[str, Any]
+
+_CONNECT_S = 5.0
+_DATA = "data: "
+_ERROR = "error: "
+_LIBRARY_NOISE = re.compile(r"\[json\.exception[^]]*\] ?")
+_OK, _BAD_REQUEST, _BUSY = 200, 400, 503
+
+
+@frozen
+class LlamaClient:
+    """llama.cpp's server, asked from Trio. Every method raises `ArkError` for what it refuses or fails to do."""
+
+    http: httpx2.AsyncClient
+
+    async def properties(self) -> Json:
+        """Return what it tells of the model: template, capabilities, context."""
+        return dict(await self._ask("GET", "/props"))
+
+    async def apply_template(self, body: Mapping[str, Any]) -> str:
+        """Return the prompt that a chat body becomes."""
+        return str((await self._ask("POST", "/apply-template", body))["prompt"])
+
+    async def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of `text`; with `special` as a prompt: markers read as such, BOS where the model has it."""
+        body = {"content": text, "add_special": special, "parse_special": special}
+        return list((await self._ask("POST", "/tokenize", body))["tokens"])
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        """Return the text of `tokens`."""
+        return str((await self._ask("POST", "/detokenize", {"tokens": tokens}))["content"])
+
+    async def evaluate(self, slot: int, tokens: list[int]) -> Json:
+        """Have `slot` hold the KV cache of `tokens`, computing what it lacks; return the engine's timings."""
+        body = {"prompt": tokens, "n_predict": 0, "id_slot": slot, "cache_prompt": True}
+        answer = await self._ask("POST", "/completion", body)
+        return dict(answer["timings"])
+
+    async def save(self, slot: int, name: str) -> int:
+        """Write the slot's state to the file `name` in the state folder; return how many tokens it holds."""
+        answer = await self._ask("POST", f"/slots/{slot}?action=save", {"filename": name})
+        return int(answer["n_saved"])
+
+    async def restore(self, slot: int, name: str) -> int:
+        """Read the slot's state from the file `name`; return how many tokens it holds."""
+        answer = await self._ask("POST", f"/slots/{slot}?action=restore", {"filename": name})
+        return int(answer["n_restored"])
+
+    async def at_rest(self, slot: int) -> bool:
+        """Whether nothing is computed for `slot`."""
+        slots = await self._ask("GET", "/slots")
+        return not slots[slot]["is_processing"]
+
+    async def stream(
+        self, path: str, body: Mapping[str, Any], on_chunk: Callable[[Json], Awaitable[None]]
+    ) -> None:
+        """Generate, handing every chunk to `on_chunk`. Cancelled, it closes the connection, which stops the engine."""
+        with _errors_become_ours():
+            async with self.http.stream("POST", path, content=orjson.dumps(body)) as response:
+                if response.status_code != _OK:
+                    raise _refusal(response.status_code, await response.aread())
+                async with aclosing(
+                    cast(AsyncGenerator[str, None], response.aiter_lines())
+                ) as lines:
+                    async for line in lines:
+                        chunk = _chunk(line)
+                        if chunk is not None:
+                            await on_chunk(chunk)
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        content = None if body is None else orjson.dumps(body)
+        with _errors_become_ours():
+            response = await self.http.request(method, path, content=content)
+            if response.status_code != _OK:
+                raise _refusal(response.status_code, response.content)
+            return orjson.loads(response.content)
+
+
+@asynccontextmanager
+async def open_client(native: Native, *, patience_s: float) -> AsyncIterator[LlamaClient]:
+    """Open the client; an answer or its next piece may take `patience_s`."""
+    timeout = httpx2.Timeout(patience_s, connect=_CONNECT_S)
+    # Slots bound what is asked at once, so the pool needs no limit of its own to wait at.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16)
+    headers = {"authorization": f"Bearer {native.key}", "content-type": "application/json"}
+    async with httpx2.AsyncClient(
+        base_url=native.url, headers=headers, timeout=timeout, limits=limits, trust_env=False
+    ) as http:
+        yield LlamaClient(http)
+
+
+def context_exceeded(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
+    """Return the refusal of a prompt that leaves no room to answer."""
+    text = (
+        f"This model's context is {context_tokens} tokens, but the prompt has {prompt_tokens}."
+        " Shorten the prompt."
+    )
+    return InvalidRequest(text, param="messages", code="context_length_exceeded")
+
+
+def _chunk(line: str) -> Json | None:
+    if line.startswith(_ERROR):
+        raise _refusal_of({"error": orjson.loads(line.removeprefix(_ERROR))})
+    if not line.startswith(_DATA) or line == "data: [DONE]":
+        return None
+    chunk: Json = orjson.loads(line.removeprefix(_DATA))
+    if "error" in chunk:
+        raise _refusal_of(chunk)
+    return chunk
+
+
+def _refusal(status: int, content: bytes) -> ArkError:
+    try:
+        return _refusal_of(orjson.loads(content), status)
+    except orjson.JSONDecodeError:
+        log.warning("llama_answer_unreadable", status=status)
+        return InternalError("The engine failed.")
+
+
+def _refusal_of(answer: Json, status: int = 500) -> ArkError:
+    error = answer["error"]
+    code, message = error.get("code", status), str(error.get("message", ""))
+    if error.get("type") == "exceed_context_size_error":
+        return context_exceeded(error["n_prompt_tokens"], error["n_ctx"])
+    log.info("llama_refused", code=code, reason=message)
+    if code == _BAD_REQUEST:
+        return InvalidRequest(_LIBRARY_NOISE.sub("", message))
+    if code == _BUSY:
+        return Unavailable("The engine is loading.")
+    return InternalError("The engine failed.")
+
+
+@contextmanager
+def _errors_become_ours() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TimeoutException as error:
+        raise DeadlineExceeded("The engine ran out of time.") from error
+    except (httpx2.HTTPError, orjson.JSONDecodeError, KeyError) as error:
+        log.warning("llama_failed", exc_info=error)
+        raise InternalError("The engine failed.") from error

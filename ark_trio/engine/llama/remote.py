@@ -1,0 +1,132 @@
+"""Getting a prompt's KV state from one of the configured prefillers.
+
+No one else is ever listened to: the bytes are fed to native code.
+"""
+
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import trio
+from attrs import frozen
+
+from ark_trio.config import Settings
+from ark_trio.engine.llama.kv import (
+    CHUNK_BYTES,
+    CHUNK_KEY,
+    HEADER_KEY,
+    Origin,
+    StateHeader,
+    StateWriter,
+    parse_header,
+)
+from ark_trio.errors import ArkError, BadBackend, Unavailable
+from ark_trio.protocol.value import fill_value, from_value
+from ark_trio.rpc.bridge import Bridge
+from ark_trio.rpc.client import ArkChannel, ChannelOptions, open_channel
+from ark_trio.rpc.mailbox import Mailbox
+from ark_wire import ark_pb2
+
+log = structlog.get_logger()
+
+Request = ark_pb2.InferenceRequest
+Response = ark_pb2.InferenceResponse
+
+_MESSAGES_WAITING = 4
+_BESIDE_A_CHUNK = 64 << 10
+
+
+@frozen(kw_only=True)
+class Transfer:
+    """A state that has arrived."""
+
+    header: StateHeader
+    seconds: float
+    """From the request to the last byte, prefill included."""
+
+
+@frozen(kw_only=True)
+class Prefillers:
+    """Channels to the configured prefillers. Made by `open_prefillers`."""
+
+    channels: Sequence[ArkChannel]
+    origin: Origin
+    threads: trio.CapacityLimiter
+
+    async def fetch(self, req_id: str, tokens: list[int], path: Path) -> Transfer:
+        """Have a prefiller compute `tokens`, and write the state to `path`.
+
+        One that can't be reached, or is lost on the way, is replaced by the next.
+
+        Raises:
+            ArkError: none could; `Unavailable` when none is there.
+        """
+        for channel in random.sample(self.channels, len(self.channels)):
+            try:
+                return await self._fetch_from(channel, req_id, tokens, path)
+            except Unavailable as lost:
+                log.warning("prefiller_unavailable", reason=lost.message)
+        raise Unavailable("No prefiller is available now.")
+
+    async def _fetch_from(
+        self, channel: ArkChannel, req_id: str, tokens: list[int], path: Path
+    ) -> Transfer:
+        request = Request(req_id=req_id, method="prefill")
+        fill_value(request.inputs["tokens"], tokens)
+        mailbox = Mailbox[Response](_MESSAGES_WAITING)
+        began = time.monotonic()
+        outcome: StateHeader | ArkError | None = None
+        # Holds the call's task: reading it and running it are two tasks, as in the gateway.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.stream, request, mailbox)
+            try:
+                outcome = await self._receive(mailbox, len(tokens), path)
+            except ArkError as error:
+                outcome = error
+            nursery.cancel_scope.cancel()
+        if isinstance(outcome, ArkError):
+            raise outcome
+        return Transfer(header=outcome, seconds=time.monotonic() - began)
+
+    async def _receive(self, mailbox: Mailbox[Response], tokens: int, path: Path) -> StateHeader:
+        messages = await mailbox.take()
+        if not messages:
+            raise BadBackend("The prefiller answered nothing.")
+        header = parse_header(from_value(messages.pop(0).outputs[HEADER_KEY]), self.origin, tokens)
+        with path.open("wb") as file:
+            writer = StateWriter(file, header)
+            while True:
+                for message in messages:
+                    chunk = message.outputs[CHUNK_KEY].bytes_
+                    await trio.to_thread.run_sync(writer.feed, chunk, limiter=self.threads)
+                messages = await mailbox.take()
+                if not messages:
+                    break
+            writer.end()
+        return header
+
+
+@asynccontextmanager
+async def open_prefillers(
+    bridge: Bridge, settings: Settings, origin: Origin, threads: trio.CapacityLimiter
+) -> AsyncIterator[Prefillers]:
+    """Open channels to the configured prefillers; nothing connects before the first use."""
+    options = ChannelOptions(
+        connect_s=settings.limits.connect_s,
+        max_message_bytes=CHUNK_BYTES + _BESIDE_A_CHUNK,
+        stream_window_bytes=4 * CHUNK_BYTES,
+        connection_window_bytes=settings.grpc.connection_window_bytes,
+        ping_s=settings.grpc.ping_s,
+        ping_timeout_s=settings.grpc.ping_timeout_s,
+    )
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                open_channel(bridge, address.host, address.port, options)
+            )
+            for address in settings.prefillers
+        ]
+        yield Prefillers(channels=channels, origin=origin, threads=threads)
