@@ -18,8 +18,14 @@ from ark_trio.config import LogFormat, Settings
 
 log = structlog.get_logger()
 
-_NEVER_DEBUG = ("asyncio", "hpack", "h2", "httpcore2", "httpx2")
-"""hpack alone writes several lines a header; at debug, the service would be drowned and slowed."""
+_QUIETED = {
+    "asyncio": logging.INFO,
+    "hpack": logging.INFO,  # several lines a header at debug: the service would be drowned and slowed
+    "h2": logging.INFO,
+    "httpcore2": logging.WARNING,
+    "httpx2": logging.WARNING,  # a line a request at info, and the engine's driver makes many
+}
+"""Libraries that say too much, and the least severe that is heard of them."""
 
 
 def configure_logging(settings: Settings) -> None:
@@ -82,8 +88,8 @@ def _route_standard_logging(level: int, render: Sequence[Processor]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for name in _NEVER_DEBUG:
-        logging.getLogger(name).setLevel(max(level, logging.INFO))
+    for name, least in _QUIETED.items():
+        logging.getLogger(name).setLevel(max(level, least))
     hypercorn = logging.getLogger("hypercorn.error")
     hypercorn.filters = [_Redirect(handler, level)]
 

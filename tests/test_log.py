@@ -80,6 +80,7 @@ def test_events_below_the_level_are_dropped_also_for_libraries(capsys):
 def test_libraries_that_log_every_byte_stay_quiet_at_debug(capsys):
     configure(level="debug")
     logging.getLogger("hpack.hpack").debug("Decoded 1")
+    logging.getLogger("httpx2").info("HTTP Request: GET")
     structlog.get_logger().debug("ours")
     assert [line["event"] for line in lines(capsys)] == ["ours"]
 

@@ -26,7 +26,7 @@ from ark_trio.up.screen import Screen, ServiceLog
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP_EACH_S = 0.5
 """Three services within two seconds, with some time left to kill."""
-_LAST_SIGNAL_S = 0.01
+_READ_OUT_S = 0.2
 _SHOWN_LINES = 12
 
 
@@ -79,9 +79,10 @@ async def _run(supervisor: Supervisor) -> int:
             _tell(supervisor.screen, ending)
             nursery.start_soon(_ignore, signals)
             # The gateway first: it tells its clients; decoder and prefiller are still there while it does.
-            await stop_in_order(children[::-1], _STOP_EACH_S)
+            everyone = children[::-1]
+            await stop_in_order(everyone, _STOP_EACH_S)
             end_sessions(children)
-            await trio.sleep(_LAST_SIGNAL_S)
+            await _read_out(everyone)
             nursery.cancel_scope.cancel()
     if not ending.failed:
         supervisor.screen.say("All services stopped.")
@@ -92,6 +93,13 @@ async def _ignore(signals: AsyncIterator[int]) -> None:
     """Take further signals: what nobody takes is delivered again when the receiver closes, and would end us by it."""
     async for _ in signals:
         pass
+
+
+async def _read_out(children: Sequence[Child]) -> None:
+    """Let the log have what was written last. All writers are gone, so this takes a moment only."""
+    with trio.move_on_after(_READ_OUT_S):
+        for child in children:
+            await child.silent.wait()
 
 
 async def _until_end(

@@ -254,8 +254,11 @@ def test_a_port_taken_is_named_before_anything_starts(fakes, ports):
 def test_the_services_output_is_in_the_log_with_their_names(fakes, tmp_path, ports):
     run = fakes()
     assert "serving" not in run.read_until("Ctrl-C stops it")
+    run.process.send_signal(signal.SIGINT)
+    run.ends(STOP_S)
     log = (tmp_path / "up.log").read_text()
-    assert all(f"{role:9} | serving {ports[role]}\n" in log for role in ROLES)
+    for words in ("serving", "stopped"):  # also what was written last
+        assert all(f"{role:9} | {words} {ports[role]}\n" in log for role in ROLES)
 
 
 def test_up_serves_the_documented_example_as_printed_and_stops_on_ctrl_c(echo, ports):

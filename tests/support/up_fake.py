@@ -84,6 +84,7 @@ def service(parent: str, port: str, *flags: str) -> int:
         while True:
             select.select([listener], [], [])
             listener.accept()[0].close()
+    os.write(1, f"stopped {port}\n".encode())
     return 0
 
 
