@@ -52,7 +52,6 @@ class ResponseDecoder:
     def end(self) -> Step:
         """Return the rest: a character that the engine never finished becomes U+FFFD."""
         rests = {index: half.decode(b"", True) for index, half in sorted(self._halves.items())}  # noqa: FBT003
-        self._halves.clear()
         return Step(
             choices=tuple(
                 ChoiceDelta(index=index, content=rest) for index, rest in rests.items() if rest

@@ -43,12 +43,12 @@ def echo(value: Any) -> str:
 
 
 def invalid_request(error: Exception) -> InvalidRequest:
-    """Translate what structuring raised. `param` is the first fault's place, None for the body itself."""
+    """Translate what structuring raised. `param` is the first fault's place."""
     faults = list(_walk(error, ""))
-    told = [f"{place or 'body'}: {text}" for place, text in faults[:MAX_FAULTS]]
+    told = [f"{place}: {text}" for place, text in faults[:MAX_FAULTS]]
     if len(faults) > MAX_FAULTS:
         told.append(f"and {len(faults) - MAX_FAULTS} more")
-    return InvalidRequest("; ".join(told) + ".", param=faults[0][0] or None)
+    return InvalidRequest("; ".join(told) + ".", param=faults[0][0])
 
 
 def _walk(error: BaseException, place: str) -> Iterator[tuple[str, str]]:

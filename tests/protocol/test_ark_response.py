@@ -208,6 +208,9 @@ def test_what_later_messages_leave_out_of_the_totals_stays():
     )
     assert first.usage == Usage(prompt_tokens=5, cached_tokens=4)
     assert second.usage == Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=4)
+    told = {"completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 1}}
+    _, second = feed(response(usage=told), response(usage={"prompt_tokens": 5}))
+    assert second.usage == Usage(prompt_tokens=5, completion_tokens=2, reasoning_tokens=1)
 
 
 @pytest.mark.parametrize(

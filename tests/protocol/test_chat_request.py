@@ -64,6 +64,7 @@ def test_only_what_the_client_set_is_kept():
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "reasoning": "hm"}]}, "messages[0].content"),
         ({"messages": [{"role": "assistant", "tool_calls": []}]}, "messages[0].content"),
         ({"messages": [{**USER, "name": 5}]}, "messages[0].name"),
         ({"messages": [{**USER, "audio": {"id": "a"}}]}, "messages[0].audio"),
@@ -162,6 +163,11 @@ def test_an_invalid_value_is_a_400_at_its_place(fields, param):
     assert error.param == param
     assert error.message.startswith(f"{param}: ")
     assert error.status == 400
+
+
+@pytest.mark.parametrize("key", ["a", "", "-", " 1", "1_0", "1.0", "١", "9" * 20, "9" * 5000])
+def test_a_bias_is_for_a_token_id(key):
+    assert "token ids" in refuse(logit_bias={key: 1}).message
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])
