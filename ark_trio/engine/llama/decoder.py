@@ -15,6 +15,7 @@ from ark_trio.engine.llama.client import Json, context_exceeded
 from ark_trio.engine.llama.inputs import Wanted, check_messages, read_parameters
 from ark_trio.engine.llama.remote import Prefillers, open_prefillers
 from ark_trio.engine.llama.service import Loaded, open_loaded, read_tokens
+from ark_trio.engine.llama.step_gate import StepGate
 from ark_trio.errors import (
     BadBackend,
     DeadlineExceeded,
@@ -70,6 +71,7 @@ class LlamaDecoder:
     """Prefill here while no prefiller answers. Without prefillers it is done here in any case."""
     prefill_s: float
     """Time that a prefiller may take."""
+    gate: StepGate = field(factory=StepGate)
 
     async def stream(self, request: Request, outbox: Outbox) -> None:
         """Answer `chat` and `completion`."""
@@ -176,7 +178,8 @@ class LlamaDecoder:
             "id_slot": slot,
             "cache_prompt": True,
         }
-        await self.loaded.client.stream(job.path, body, answer.listener(feed))
+        with self.gate.member():
+            await self.loaded.client.stream(job.path, body, answer.listener(feed, self.gate))
         self.loaded.counts.prompt(reader.timings["prompt_n"])
         self.loaded.counts.completion_tokens += reader.timings["predicted_n"]
         await answer.end_choice(reader)
@@ -201,12 +204,13 @@ class _Answer:
         self._first = True
         return ChunkReader(index, len(self.job.prompt), self._prepared.cached, self._said)
 
-    def listener(self, feed: Callable[[Json], Step | None]) -> Any:
+    def listener(self, feed: Callable[[Json], Step | None], gate: StepGate) -> Any:
         """Return what sends on what `feed` makes of a chunk."""
 
         async def listen(chunk: Json) -> None:
             step = feed(chunk)
             if step is not None:
+                await gate.pass_together()
                 await self._send(step)
 
         return listen
