@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
-from attrs import fields, frozen
+from attrs import field, fields, frozen
 
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.chat_body import PARAMETERS, ChatBody, StreamOptions
@@ -16,7 +16,7 @@ from ark_trio.protocol.structure import structure
 _FORWARDED: Final = tuple(
     name for name, known in PARAMETERS.items() if known.treatment is Treatment.FORWARDED
 )
-_MESSAGE_FIELDS: Final = frozenset(field.name for field in fields(Message))
+_MESSAGE_FIELDS: Final = frozenset(attribute.name for attribute in fields(Message))
 _MAX_UNKNOWN: Final = 32
 _MAX_UNKNOWN_NAME: Final = 64
 
@@ -34,7 +34,7 @@ class ChatRequest:
     """The totals so far on every chunk of a stream."""
     n: int = 1
     """Choices asked for. Forwarded only if the client set it."""
-    params: Mapping[str, Any] = {}
+    params: Mapping[str, Any] = field(factory=dict)
     """Parameters to forward that the client set, under OpenAI's names."""
     unknown: tuple[str, ...] = ()
     """Fields that nobody here knows, sorted, cut and bounded: for a debug log."""

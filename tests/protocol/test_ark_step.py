@@ -88,5 +88,12 @@ def test_usage_alone_is_a_message():
     }
 
 
+def test_usage_rides_on_the_last_message_of_a_step():
+    choices = (ChoiceDelta(index=0, content="a"), ChoiceDelta(index=1, content="b"))
+    first, last = encode_step(Step(choices=choices, usage=Usage()), req_id="r", model="m")
+    assert "usage" not in first.outputs
+    assert "usage" in last.outputs
+
+
 def test_an_empty_step_is_no_message():
     assert encode_step(Step(), req_id="r", model="m") == []
