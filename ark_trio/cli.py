@@ -99,9 +99,9 @@ def _up(command: Command) -> int:
 
 
 def _passed_on(command: Command) -> dict[str, str]:
-    """What was typed, by flag, for the services that take it; `up` decides the addresses itself."""
+    """What was typed, by flag, for the services that take it."""
     sources = command.loaded.sources
-    typed = [row for row in _ROWS if sources[row.key] == row.flag and row.key != "bind"]
+    typed = [row for row in _ROWS if sources[row.key] == row.flag]
     flags = {row.flag: str(command.options[row.key]) for row in typed}
     return flags | (
         {"--config": str(command.options["config"])} if command.options["config"] else {}

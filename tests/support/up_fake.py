@@ -84,7 +84,9 @@ def service(parent: str, port: str, *flags: str) -> int:
         while True:
             select.select([listener], [], [])
             listener.accept()[0].close()
-    os.write(1, f"stopped {port}\n".encode())
+    os.write(
+        1, f"stopped {port}".encode()
+    )  # no line end: only the pipe's end tells that it is whole
     return 0
 
 
