@@ -11,7 +11,6 @@ from typing import Any, Literal, TextIO
 import attrs
 import orjson
 import trio
-from ark_wire.inference import ControlType
 from attrs import frozen
 
 from ark_trio.config import Address, LogSettings, Settings, require_runnable
@@ -24,6 +23,7 @@ from ark_trio.rpc.bridge import Bridge, open_bridge
 from ark_trio.rpc.client import ArkChannel, ChannelOptions, Response, open_channel
 from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.settings.load import Loaded
+from ark_wire.inference import ControlType
 
 _STATUS_LIMIT_S = 5.0
 _MAX_AT_ONCE = 16
