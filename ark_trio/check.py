@@ -104,7 +104,10 @@ def _configuration(loaded: Loaded[Settings]) -> Iterator[Finding]:
 
 async def _ask(bridge: Bridge, target: Target, settings: Settings, *, probe: bool) -> list[Finding]:
     options = ChannelOptions(
-        connect_s=settings.limits.connect_s, max_message_bytes=settings.limits.max_message_bytes
+        connect_s=settings.limits.connect_s,
+        max_message_bytes=settings.limits.max_message_bytes,
+        stream_window_bytes=settings.grpc.stream_window_bytes,
+        connection_window_bytes=settings.grpc.connection_window_bytes,
     )
     status: Mapping[str, Any] = {}
 
