@@ -1,0 +1,408 @@
+"""The server's promises to engines and callers, over real sockets on loopback."""
+
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+from grpclib.health.v1.health_grpc import HealthStub
+from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpclib.reflection.v1.reflection_grpc import ServerReflectionStub
+from grpclib.reflection.v1.reflection_pb2 import ServerReflectionRequest
+from h2.settings import SettingCodes
+
+from ark_trio.errors import ArkError, InternalError, InvalidRequest, Overloaded, Unavailable
+from ark_trio.rpc.bridge import Bridge, open_bridge
+from ark_trio.rpc.client import ArkChannel, open_channel
+from ark_trio.rpc.mailbox import Mailbox
+from ark_trio.rpc.outbox import Outbox
+from ark_trio.rpc.server import ArkServer, open_server
+from ark_trio.rpc.server_connection import ServerOptions
+from ark_wire import ark_pb2
+from ark_wire.inference import ControlType
+from tests.support.h2_client import open_h2_client
+
+Request = ark_pb2.InferenceRequest
+Response = ark_pb2.InferenceResponse
+Script = Callable[[Request, Outbox], Awaitable[None]]
+
+SOON_S = 1.0
+"""Far above what any of this takes, far below every limit under test."""
+
+
+@define(eq=False)
+class Engine:
+    script: Script
+    ends: list[tuple[str, str]] = field(factory=list)
+    running: int = 0
+
+    async def stream(self, request: Request, outbox: Outbox) -> None:
+        self.running += 1
+        how = "failed"
+        try:
+            await self.script(request, outbox)
+            how = "finished"
+        except trio.Cancelled:
+            how = "cancelled"
+            raise
+        finally:
+            self.running -= 1
+            self.ends.append((request.req_id, how))
+
+    async def call(self, request: Request) -> Response:
+        if request.req_id == "hang":
+            await trio.sleep_forever()
+        if request.req_id == "crash":
+            raise RuntimeError("/etc/secret at 10.0.0.1")
+        return Response(req_id=request.req_id)
+
+    async def control(self, control_type: ControlType, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"type": int(control_type), "inputs": dict(inputs)}
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with trio.fail_after(SOON_S):
+            while not condition():
+                await trio.sleep(0.001)
+
+
+@define(eq=False)
+class Served:
+    bridge: Bridge
+    engine: Engine
+    server: ArkServer
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[ArkChannel]:
+        async with open_channel(self.bridge, "127.0.0.1", self.server.port) as channel:
+            yield channel
+
+
+@asynccontextmanager
+async def serving(script: Script, options: ServerOptions | None = None) -> AsyncIterator[Served]:
+    engine = Engine(script)
+    async with (
+        open_bridge() as bridge,
+        open_server(bridge, engine, "127.0.0.1", 0, options) as server,
+    ):
+        yield Served(bridge, engine, server)
+
+
+async def hang(request: Request, outbox: Outbox) -> None:
+    await outbox.put(Response(req_id="first"))
+    await trio.sleep_forever()
+
+
+async def nothing(request: Request, outbox: Outbox) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def failing(error: Exception) -> Script:
+    async def script(request: Request, outbox: Outbox) -> None:
+        raise error
+
+    return script
+
+
+async def read(channel: ArkChannel, req_id: str = "r") -> tuple[list[Response], ArkError | None]:
+    mailbox = Mailbox[Response]()
+    messages: list[Response] = []
+    failure = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.stream, Request(req_id=req_id), mailbox)
+        try:
+            while batch := await mailbox.take():
+                messages += batch
+        except ArkError as error:
+            failure = error
+    return messages, failure
+
+
+async def test_a_step_of_all_streams_reaches_the_client_in_one_read():
+    go = trio.Event()
+    streams, steps = 100, 20
+    outboxes: list[Outbox] = []
+
+    async def script(request: Request, outbox: Outbox) -> None:
+        await outbox.put(Response(req_id="first"))
+        outboxes.append(outbox)
+        await go.wait()
+
+    async with serving(script) as served, open_h2_client(served.server.port) as client:
+        calls = [await client.call(Request()) for _ in range(streams)]
+        while sum(client.reads) < streams:
+            await client.read()
+        client.reads.clear()
+        for _ in range(steps):
+            for outbox in outboxes:
+                assert outbox.offer(Response(req_id="x" * 200))
+            await client.read()
+        go.set()
+        await client.read_until_ended(*calls)
+        # Without gathering it is 1 to 2 frames a read.
+        assert sum(client.reads) == streams * steps
+        assert len(client.reads) <= steps + 2
+
+
+@pytest.mark.parametrize("messages_read", [0, 1])
+async def test_a_reset_cancels_the_engines_task_at_once(messages_read: int):
+    async with serving(hang) as served, open_h2_client(served.server.port) as client:
+        stream = await client.call(Request(req_id="r"))
+        if messages_read:
+            await client.read()
+        await served.engine.until(lambda: served.engine.running == 1)
+        await client.reset(stream)
+        await served.engine.until(lambda: served.engine.ends == [("r", "cancelled")])
+        await served.engine.until(lambda: served.server.running == 0)
+
+
+async def test_a_reset_while_backpressured_cancels_the_engines_task():
+    async def script(request: Request, outbox: Outbox) -> None:
+        while True:
+            await outbox.put(Response(req_id="x" * 10_000))
+
+    async with (
+        serving(script) as served,
+        open_h2_client(served.server.port, window_bytes=65_535) as client,
+    ):
+        stream = await client.call(Request(req_id="r"))
+        await served.engine.until(lambda: served.engine.running == 1)
+        await trio.sleep(0.05)
+        await client.reset(stream)
+        await served.engine.until(lambda: served.engine.ends == [("r", "cancelled")])
+
+
+async def test_a_broken_connection_cancels_its_calls():
+    async with serving(hang) as served:
+        async with open_h2_client(served.server.port) as client:
+            for name in "ab":
+                await client.call(Request(req_id=name))
+            await served.engine.until(lambda: served.engine.running == 2)
+        await served.engine.until(
+            lambda: sorted(served.engine.ends) == [("a", "cancelled"), ("b", "cancelled")]
+        )
+
+
+async def test_a_unary_call_is_cancelled_with_its_caller():
+    async with serving(nothing) as served, served.channel() as channel:
+        with trio.move_on_after(0.05):
+            await channel.call(Request(req_id="hang"))
+        await served.engine.until(lambda: served.server.running == 0)
+
+
+async def test_the_callers_deadline_ends_the_call():
+    async with serving(hang) as served, open_h2_client(served.server.port) as client:
+        more: dict[str, Any] = {"grpc-timeout": "50m"}
+        stream = await client.call(Request(req_id="r"), **more)
+        await client.read_until_ended(stream)
+        assert client.headers[stream]["grpc-status"] == "4"
+        assert served.engine.ends == [("r", "cancelled")]
+
+
+async def test_stopping_cancels_calls_and_waits_for_them():
+    async with serving(hang) as served, served.channel() as channel:
+        outcome: list[Any] = []
+
+        async def call() -> None:
+            outcome.append(await read(channel))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await served.engine.until(lambda: served.engine.running == 1)
+            with trio.fail_after(SOON_S):
+                await served.server.drain(0)
+            assert served.engine.ends == [("r", "cancelled")]
+    assert isinstance(outcome[0][1], Unavailable)
+
+
+async def test_the_end_of_the_block_leaves_no_call_and_no_connection():
+    async with serving(hang) as served:
+        pass
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await trio.open_tcp_stream("127.0.0.1", served.server.port)
+    engine = Engine(hang)
+    async with open_bridge() as bridge:
+        async with open_server(bridge, engine, "127.0.0.1", 0) as server:
+            socket = await trio.open_tcp_stream("127.0.0.1", server.port)
+            await socket.receive_some(1)
+        with trio.fail_after(SOON_S):
+            while await socket.receive_some(4096):
+                pass
+        await socket.aclose()
+
+
+async def test_draining_lets_calls_finish_and_refuses_new_ones():
+    finish = trio.Event()
+
+    async def script(request: Request, outbox: Outbox) -> None:
+        await outbox.put(Response(req_id="1"))
+        await finish.wait()
+        await outbox.put(Response(req_id="2"))
+
+    async with serving(script) as served, served.channel() as channel:
+        outcomes: dict[str, Any] = {}
+
+        async def call(name: str) -> None:
+            outcomes[name] = await read(channel, name)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, "old")
+            await served.engine.until(lambda: served.engine.running == 1)
+            nursery.start_soon(served.server.drain, 30)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(SOON_S):
+                await call("new")
+            with pytest.raises(OSError, match="all attempts to connect"):
+                await trio.open_tcp_stream("127.0.0.1", served.server.port)
+            finish.set()
+        assert isinstance(outcomes["new"][1], Unavailable)
+        assert [message.req_id for message in outcomes["old"][0]] == ["1", "2"]
+        assert outcomes["old"][1] is None
+
+
+async def test_an_ark_error_travels_with_code_and_param():
+    error = InvalidRequest("too long", param="messages", code="context_length_exceeded")
+    async with serving(failing(error)) as served, served.channel() as channel:
+        messages, failure = await read(channel)
+        assert not messages
+        assert isinstance(failure, InvalidRequest)
+        assert (failure.message, failure.param, failure.code) == (
+            "too long",
+            "messages",
+            "context_length_exceeded",
+        )
+
+
+async def test_a_failure_comes_after_what_was_said_before_it():
+    async def script(request: Request, outbox: Outbox) -> None:
+        for number in range(50):
+            await outbox.put(Response(req_id=str(number)))
+        raise Overloaded("full")
+
+    async with serving(script) as served, served.channel() as channel:
+        messages, failure = await read(channel)
+        assert [message.req_id for message in messages] == [str(number) for number in range(50)]
+        assert isinstance(failure, Overloaded)
+
+
+async def test_a_crash_costs_one_call_and_tells_nothing():
+    crash = RuntimeError("/etc/secret at 10.0.0.1")
+    async with serving(failing(crash)) as served, open_h2_client(served.server.port) as client:
+        stream = await client.call(Request(req_id="r"))
+        await client.read_until_ended(stream)
+        assert client.headers[stream]["grpc-status"] == "13"
+        assert "secret" not in str(client.headers) + str(client.data)
+        async with served.channel() as channel:
+            with pytest.raises(InternalError):
+                await channel.call(Request(req_id="crash"))
+            assert (await channel.call(Request(req_id="fine"))).req_id == "fine"
+
+
+async def test_a_message_over_the_limit_is_refused_unread():
+    options = ServerOptions(max_message_bytes=1000)
+    async with serving(nothing, options) as served, open_h2_client(served.server.port) as client:
+        stream = await client.send(b"\0" + (1001).to_bytes(4, "big"), end=False)
+        await client.read_until_ended(stream)
+        assert client.headers[stream]["grpc-status"] == "3"
+        fits = await client.call(Request(req_id="x" * 900))
+        await client.read_until_ended(fits)
+        assert client.headers[fits]["grpc-status"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        pytest.param(b"\1\0\0\0\0", "12", id="compressed"),
+        pytest.param(b"\0\0\0\0\2\xff\xff", "3", id="not a message"),
+        pytest.param(b"\0\0\0\0\5ab", "3", id="cut short"),
+        pytest.param(b"", "3", id="nothing"),
+    ],
+)
+async def test_a_request_that_cant_be_read_is_refused(data: bytes, status: str):
+    async with serving(nothing) as served, open_h2_client(served.server.port) as client:
+        stream = await client.send(data)
+        await client.read_until_ended(stream)
+        assert client.headers[stream]["grpc-status"] == status
+        assert not served.engine.ends
+
+
+async def test_a_request_that_never_arrives_is_given_up():
+    options = ServerOptions(request_s=0.05)
+    async with serving(nothing, options) as served, open_h2_client(served.server.port) as client:
+        stream = await client.send(b"\0\0", end=False)
+        with trio.fail_after(SOON_S):
+            await client.read_until_ended(stream)
+        assert client.headers[stream]["grpc-status"] == "4"
+
+
+async def test_hundreds_of_calls_share_a_connection():
+    async with serving(hang) as served, open_h2_client(served.server.port) as client:
+        assert client.settings[SettingCodes.MAX_CONCURRENT_STREAMS] == ServerOptions().max_streams
+        for _ in range(300):
+            await client.call(Request())
+        await served.engine.until(lambda: served.engine.running == 300)
+
+
+async def test_garbage_costs_one_connection():
+    async with serving(nothing) as served, served.channel() as channel:
+        assert (await channel.call(Request(req_id="1"))).req_id == "1"
+        async with await trio.open_tcp_stream("127.0.0.1", served.server.port) as socket:
+            await socket.send_all(b"GET / HTTP/1.1\r\n\r\n" * 10)
+            with trio.fail_after(SOON_S):
+                while await socket.receive_some(4096):
+                    pass
+        assert (await channel.call(Request(req_id="2"))).req_id == "2"
+
+
+async def test_an_unread_stream_holds_little_and_stops_no_other():
+    put = 0
+
+    async def script(request: Request, outbox: Outbox) -> None:
+        nonlocal put
+        if request.req_id == "short":
+            await outbox.put(Response(req_id="here"))
+            return
+        for _ in range(1000):
+            await outbox.put(Response(req_id="x" * 10_000))
+            put += 1
+
+    async with (
+        serving(script) as served,
+        open_h2_client(served.server.port, window_bytes=65_535) as client,
+    ):
+        await client.call(Request(req_id="long"))
+        await served.engine.until(lambda: put > 0)
+        await trio.sleep(0.05)
+        held = put
+        stream = await client.call(Request(req_id="short"))
+        # The long stream's window is never opened again: h2 acknowledges only what is asked.
+        await client.read_until_ended(stream)
+        assert b"here" in client.data[stream]
+        assert held * 10_000 < 65_535 + (256 << 10) + 20_000
+        assert put == held
+
+
+async def test_control_carries_plain_values_both_ways():
+    async with serving(nothing) as served, served.channel() as channel:
+        answer = await channel.control(ControlType(ControlType.GetStatus))
+        assert answer == {"type": int(ControlType.GetStatus), "inputs": {}}
+
+
+async def test_health_and_reflection_are_served():
+    async with serving(nothing) as served:
+        async with served.channel() as channel:
+            await served.bridge.run(_check_health_and_reflection, channel._grpc)
+        await trio.lowlevel.checkpoint()
+    gc.collect()
+
+
+async def _check_health_and_reflection(grpc: Any) -> None:
+    health = await HealthStub(grpc).Check(HealthCheckRequest(service="inference.Inference"))
+    assert health.status == HealthCheckResponse.SERVING
+    answers = await ServerReflectionStub(grpc).ServerReflectionInfo(
+        [ServerReflectionRequest(list_services="")]
+    )
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert {"inference.Inference", "grpc.health.v1.Health"} <= names
