@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import trio
 from attrs import define, field
+from grpclib.protocol import Stream as H2Stream
+from h2.errors import ErrorCodes
 
 from ark_trio.errors import (
     ArkError,
@@ -115,12 +117,13 @@ async def count_to(n: int, outbox: Outbox) -> None:
         await outbox.put(message(str(i)))
 
 
-async def test_a_stream_arrives_whole_and_in_order():
+@pytest.mark.parametrize("limit", [1, 64])
+async def test_a_stream_arrives_whole_and_in_order(limit: int):
     async def script(_request: ark_pb2.InferenceRequest, outbox: Outbox) -> None:
         await count_to(500, outbox)
 
     async with open_pair(script) as (engine, channel):
-        assert await read_all(channel, Mailbox()) == [str(i) for i in range(500)]
+        assert await read_all(channel, Mailbox(limit)) == [str(i) for i in range(500)]
         assert engine.ended == ["finished"]
 
 
@@ -138,7 +141,18 @@ async def test_messages_before_a_failure_arrive_before_it():
 
 
 @pytest.mark.parametrize("phase", ["before the first message", "mid-stream", "while backpressured"])
-async def test_cancelling_resets_the_engines_call_at_once(phase: str):
+async def test_cancelling_resets_the_engines_call_at_once(
+    phase: str, monkeypatch: pytest.MonkeyPatch
+):
+    codes: list[ErrorCodes] = []
+    reset_nowait = H2Stream.reset_nowait
+
+    def recording(stream: H2Stream, error_code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+        codes.append(error_code)
+        reset_nowait(stream, error_code)
+
+    monkeypatch.setattr(H2Stream, "reset_nowait", recording)
+
     async def script(_request: ark_pb2.InferenceRequest, outbox: Outbox) -> None:
         if phase == "mid-stream":
             await count_to(3, outbox)
@@ -159,6 +173,7 @@ async def test_cancelling_resets_the_engines_call_at_once(phase: str):
                 nursery.cancel_scope.cancel()
         with trio.fail_after(1):
             await engine.until(lambda: engine.ended == ["cancelled"])
+        assert codes[0] is ErrorCodes.CANCEL
         # Nothing of the call is left on the connection.
         assert not channel._grpc._protocol.processor.streams  # type: ignore[union-attr]
 
@@ -170,7 +185,9 @@ async def test_one_unread_stream_does_not_stop_the_others():
                 await outbox.put(message("x" * 10_000))
         await count_to(1000, outbox)
 
-    async with open_pair(script) as (_, channel), trio.open_nursery() as nursery:
+    # Small, so that a stream could fill the connection's window if its own did not hold it.
+    options = ChannelOptions(stream_window_bytes=1 << 17, connection_window_bytes=1 << 19)
+    async with open_pair(script, options) as (_, channel), trio.open_nursery() as nursery:
         stalled: Mailbox[ark_pb2.InferenceResponse] = Mailbox(limit=4)
         nursery.start_soon(channel.stream, ark_pb2.InferenceRequest(req_id="stalled"), stalled)
         await stalled.take()
