@@ -99,8 +99,12 @@ class ChatStream:
 
     def _rich_chunks(self, choice: Choice, delta: ChoiceDelta) -> bytes:
         logprobs = {"content": delta.logprobs} if delta.logprobs else None
+        pieces = list(_pieces(choice, delta))
+        if logprobs and not pieces:
+            # A token whose text is not out yet.
+            pieces.append({"content": ""})
         chunks = b""
-        for piece in _pieces(choice, delta):
+        for piece in pieces:
             chunks += self._chunk(choice, piece, logprobs=logprobs)
             # They belong to the step, not to each of its chunks.
             logprobs = None
@@ -119,12 +123,12 @@ class ChatStream:
 
 
 def _pieces(choice: Choice, delta: ChoiceDelta) -> Iterator[dict[str, Any]]:
-    """Yield the deltas of a step that has more than text, at least one."""
+    """Yield the deltas of a step that has more than text: what it says, then its tool calls."""
     said: dict[str, Any] = {}
     if delta.reasoning:
         # Clients read one or the other.
         said |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
-    if delta.content or not (said or delta.tool_calls):
+    if delta.content:
         said["content"] = delta.content
     if said:
         yield said

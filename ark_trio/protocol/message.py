@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
-from ark_trio.protocol.structure import STRUCTURE, each, expect_object, expect_text, structure
+from ark_trio.protocol.structure import STRUCTURE, each, expect_object, structure
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -102,10 +102,6 @@ def _no_audio(value: Any) -> None:
         raise Fault("audio is not available here")
 
 
-def _name(value: Any) -> str | None:
-    return None if value is None else expect_text(value)
-
-
 @frozen(kw_only=True)
 class Message:
     """One turn. Everything that a template can show the model is carried on."""
@@ -113,7 +109,7 @@ class Message:
     role: Role
     content: str | tuple[Part, ...] | None = field(default=None, metadata={STRUCTURE: _content})
     """None only on an assistant's turn that says something in another field."""
-    name: str | None = field(default=None, metadata={STRUCTURE: _name})
+    name: str | None = None
     tool_calls: tuple[ToolCall, ...] = field(default=(), metadata={STRUCTURE: _tool_calls})
     tool_call_id: str | None = None
     reasoning_content: str | None = None

@@ -3,7 +3,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ark_trio.errors import BadBackend
@@ -158,7 +158,13 @@ def as_streamed(choice):
 ENDS = Step(choices=tuple(ChoiceDelta(index=i, finish_reason="stop") for i in range(6)))
 
 
+OPENED = step(tool_calls=(ToolCallDelta(index=0, name="f"),))
+TOKEN = {"token": "", "logprob": 0.0, "bytes": None, "top_logprobs": []}
+SILENT = step(tool_calls=(ToolCallDelta(index=0),), logprobs=(TOKEN,))
+
+
 @given(st.lists(STEPS, max_size=4))
+@example([OPENED, SILENT])
 def test_a_stream_says_what_the_folded_answer_says(steps):
     fold, stream = ChatFold(**WHO, n=6), ChatStream(**WHO, n=6, include_usage=True)
     body = b""
