@@ -416,3 +416,15 @@ async def test_a_step_without_text_is_no_chunk_but_begins_the_answer():
     exchange = await ask(script, body())
     assert exchange.text == "a"
     assert exchange.frames[-2]["choices"][0]["finish_reason"] == "length"
+
+
+async def test_all_requests_share_one_connection_to_the_decoder():
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_client(decoder.settings()) as client:
+            for _ in range(5):
+                await client.ask("POST", CHAT, body())
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(client.ask, "POST", CHAT, body())
+            assert len(decoder.engine.calls) == 25
+            assert len(decoder.server._grpc._connections) == 1

@@ -3,12 +3,14 @@
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import openai
 import orjson
 import pytest
 from attrs import frozen
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from tests.support.processes import Served, engine, free_port, gateway, wait_until
 from tests.support.wire import CHAT, chat, connected, post, read_until, status
@@ -37,7 +39,7 @@ def stack() -> Iterator[Stack]:
                 yield Stack(prefiller=prefiller, decoder=decoder, door=door)
 
 
-def question(content: str, **more: object) -> bytes:
+def question(content: str, **more: Any) -> bytes:
     return chat(content, model=MODEL, **more)
 
 
@@ -62,18 +64,15 @@ def test_curl_streams_from_the_model(stack: Stack):
 
 def test_the_sdk_talks_to_the_model_both_ways(stack: Stack):
     with openai.OpenAI(base_url=f"{stack.door.url}/v1", api_key="none", max_retries=0) as client:
-        ask = [{"role": "user", "content": "What is the capital of France?"}]
+        ask = ChatCompletionUserMessageParam(role="user", content="What is the capital of France?")
         whole = client.chat.completions.create(
-            model=MODEL,
-            messages=ask,
-            max_tokens=16,
-            temperature=0,  # type: ignore[arg-type]
+            model=MODEL, messages=[ask], max_tokens=16, temperature=0
         )
         assert whole.usage is not None
         assert 0 < whole.usage.completion_tokens <= 16
         assert whole.usage.prompt_tokens > 5
-        stream = client.chat.completions.create(  # type: ignore[call-overload]
-            model=MODEL, messages=ask, max_tokens=16, temperature=0, stream=True
+        stream = client.chat.completions.create(
+            model=MODEL, messages=[ask], max_tokens=16, temperature=0, stream=True
         )
         said = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
         assert said == whole.choices[0].message.content
