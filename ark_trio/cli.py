@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -35,6 +35,8 @@ class Command:
     loaded: Loaded[Settings]
     options: Mapping[str, object]
     """The command's own flags."""
+    load: Callable[[], Loaded[Settings]]
+    """Reads the settings again."""
 
     @property
     def settings(self) -> Settings:
@@ -65,22 +67,31 @@ def _run(options: dict[str, object]) -> int:
     keys = {row.key for row in _ROWS}
     overrides = {key: str(value) for key, value in options.items() if key in keys}
     file = Path(str(options["config"])).expanduser() if options.get("config") else None
-    loaded = load_with_sources(overrides, os.environ, file)
-    return _COMMANDS[str(options["command"])](Command(loaded=loaded, options=options))
+
+    def load() -> Loaded[Settings]:
+        return load_with_sources(overrides, os.environ, file)
+
+    command = Command(loaded=load(), options=options, load=load)
+    return _COMMANDS[str(options["command"])](command)
 
 
-def _serve(role: Role, settings: Settings) -> int:
-    require_runnable(settings, role)
+def _serve(role: Role, command: Command) -> int:
+    settings = _runnable(command.loaded, role)
     from ark_trio.log import configure_logging
 
     configure_logging(settings)
     if role == "proxy":
         from ark_trio.serve import run_proxy
 
-        return run_proxy(settings)
+        return run_proxy(settings, lambda: _runnable(command.load(), role))
     from ark_trio.engine.main import run_decoder, run_prefiller
 
     return run_decoder(settings) if role == "decoder" else run_prefiller(settings)
+
+
+def _runnable(loaded: Loaded[Settings], role: Role) -> Settings:
+    require_runnable(loaded.settings, role)
+    return loaded.settings
 
 
 def _up(command: Command) -> int:
@@ -139,9 +150,9 @@ def _model_fetch(command: Command) -> int:
 
 _COMMANDS = {
     "up": _up,
-    "proxy": lambda command: _serve("proxy", command.settings),
-    "prefiller": lambda command: _serve("prefiller", command.settings),
-    "decoder": lambda command: _serve("decoder", command.settings),
+    "proxy": lambda command: _serve("proxy", command),
+    "prefiller": lambda command: _serve("prefiller", command),
+    "decoder": lambda command: _serve("decoder", command),
     "check": _check,
     "config": _config,
     "model": _model_fetch,

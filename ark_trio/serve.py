@@ -7,7 +7,7 @@ SIGINT, ends them at once. What hypercorn's own command can't do (docs/operation
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,16 +29,21 @@ END_S = 1.0
 """Time for error frames to leave after streams are ended, before their connections are cut."""
 
 
-def run_proxy(settings: Settings) -> int:
-    """Serve until a signal ends it; the process's exit code."""
+def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
+    """Serve until a signal ends it; the process's exit code. `reload` reads the settings again, on SIGHUP."""
     application = Application(lambda: settings)
     with open_listener(settings) as listener:
-        trio.run(_serve, settings, application, listener)
+        trio.run(_serve, settings, application, listener, reload)
     return 0
 
 
-async def _serve(settings: Settings, application: Application, listener: socket.socket) -> None:
-    stop = _Stop(application=application, drain_s=settings.limits.drain_s)
+async def _serve(
+    settings: Settings,
+    application: Application,
+    listener: socket.socket,
+    reload: Callable[[], Settings],
+) -> None:
+    stop = _Stop(application=application, drain_s=settings.limits.drain_s, reload=reload)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             stop.scope = nursery.cancel_scope
@@ -58,6 +63,7 @@ class _Stop:
     """The end of the process, from the first signal on."""
 
     application: Application
+    reload: Callable[[], Settings]
     drain_s: float
     scope: trio.CancelScope = field(init=False)
     asked: trio.Event = field(factory=trio.Event)
@@ -68,12 +74,24 @@ class _Stop:
         async for number in signals:
             log.info("signal_received", signal=signal.Signals(number).name)
             if number == signal.SIGHUP:
+                self._reload()
                 continue
             if number == signal.SIGINT or self.asked.is_set():
                 self._at_once.set()
             if self.application.gateway is not None:
                 self.application.gateway.drain()
             self.asked.set()
+
+    def _reload(self) -> None:
+        """Take the new settings, or keep the old ones if they are bad."""
+        try:
+            settings = self.reload()
+        except ConfigError as error:
+            log.error("reload_refused", reason=str(error))  # noqa: TRY400 (the line says it all)
+            return
+        if self.application.gateway is not None:
+            self.application.gateway.apply(settings)
+        log.info("settings_reloaded")
 
     async def end_in_time(self) -> None:
         """Once asked to stop: let streams finish for `drain_s`, end the rest with an error frame, then cut."""

@@ -107,8 +107,9 @@ def services(clean):
     given = []
 
     def stand_in(code):
-        def run_it(settings):
+        def run_it(settings, *reload):
             given.append(settings)
+            assert all(again() == settings for again in reload)
             return code
 
         return run_it

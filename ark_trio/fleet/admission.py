@@ -15,6 +15,11 @@ class Admission:
         self._places = trio.CapacityLimiter(max_running)
         self._max_waiting = max_waiting
 
+    def resize(self, *, max_running: int, max_waiting: int) -> None:
+        """Change the limits; those that run or wait already go on."""
+        self._places.total_tokens = max_running
+        self._max_waiting = max_waiting
+
     @property
     def running(self) -> int:
         """Requests that hold a place."""

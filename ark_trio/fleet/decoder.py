@@ -9,7 +9,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from ark_trio.errors import ArkError, NotImplementedByEngine
+from ark_trio.errors import ArkError, NotImplementedByEngine, Unreachable
 from ark_trio.rpc.client import ArkChannel
 from ark_trio.settings.address import Address
 from ark_wire.inference import ControlType
@@ -37,12 +37,16 @@ class Decoder:
     """A decoder and our own count of what it does for us."""
 
     address: Address
-    channel: ArkChannel
+    default_models: tuple[str, ...]
+    """What it is taken to serve if it can't say."""
     served: Served | None = None
     """None: it has not answered yet, or has stopped answering."""
     in_flight: int = 0
+    _channel: ArkChannel | None = None
     _looked: trio.Event = field(factory=trio.Event)
     _found_away: trio.Event = field(factory=trio.Event)
+    _struck_off: trio.Event = field(factory=trio.Event)
+    _idle: trio.Event = field(factory=trio.Event)
 
     @property
     def ready(self) -> bool:
@@ -50,42 +54,67 @@ class Decoder:
         return self.served is not None
 
     @contextmanager
-    def lease(self) -> Iterator["Decoder"]:
-        """Count one request as running here for as long as the block lasts."""
+    def lease(self) -> Iterator[ArkChannel]:
+        """Lend the channel for one request, counted as running here for as long as the block lasts.
+
+        Raises:
+            Unreachable: the decoder is not open.
+        """
+        if self._channel is None:
+            raise Unreachable("The engine behind this model is not there any more.")
         self.in_flight += 1
         try:
-            yield self
+            yield self._channel
         finally:
             self.in_flight -= 1
+            if self.in_flight == 0:
+                self._idle.set()
 
     def mark_away(self) -> None:
         """Stop choosing it until it answers again: a call could not reach it."""
         self._see(None)
         self._found_away.set()
 
+    def strike_off(self) -> None:
+        """End `live` once the last request here has ended."""
+        self._struck_off.set()
+
     async def first_look(self) -> None:
-        """Wait until `watch` has asked once."""
+        """Wait until it has been asked once."""
         await self._looked.wait()
 
-    async def watch(self, default_models: tuple[str, ...]) -> None:
-        """Ask again and again what it serves, at once when a call found it away. Runs until cancelled."""
+    async def live(self, channel: ArkChannel) -> None:
+        """Be of service through `channel`, watched, until struck off and idle."""
+        self._channel = channel
+        try:
+            async with trio.open_nursery() as watch:  # the watch ends where the drain begins
+                watch.start_soon(self._watch, channel)
+                await self._struck_off.wait()
+                watch.cancel_scope.cancel()
+            while self.in_flight:
+                self._idle = trio.Event()
+                await self._idle.wait()
+        finally:
+            self._channel = None
+
+    async def _watch(self, channel: ArkChannel) -> None:
+        """Ask again and again what it serves, at once when a call found it away."""
         while True:
-            self._see(await self._ask(default_models))
+            self._see(await self._ask(channel))
             self._looked.set()
             pause = WATCH_READY_S if self.ready else WATCH_AWAY_S
             self._found_away = trio.Event()
-            with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311 (spreads the load)
+            with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311 (spreads them)
                 await self._found_away.wait()
 
-    async def _ask(self, default_models: tuple[str, ...]) -> Served | None:
+    async def _ask(self, channel: ArkChannel) -> Served | None:
         """Return what it serves, or None when it is away. Engines may know no Control at all."""
         with trio.move_on_after(WATCH_TIMEOUT_S):
             try:
-                return parse_served(
-                    await self.channel.control(ControlType.GetStatus), default_models
-                )
+                status = await channel.control(ControlType.GetStatus)
+                return parse_served(status, self.default_models)
             except NotImplementedByEngine:
-                return Served(models=default_models)
+                return Served(models=self.default_models)
             except ArkError as error:
                 log.debug("decoder_watch_failed", decoder=str(self.address), reason=error.message)
         return None

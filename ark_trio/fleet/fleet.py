@@ -1,20 +1,19 @@
 """The decoders together: which models there are, and which decoder takes a request."""
 
 import random
-from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import define, field
 
 from ark_trio.errors import Unavailable
 from ark_trio.fleet.decoder import Decoder, Served
 from ark_trio.protocol.models import unknown_model
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)
 class Fleet:
     """All decoders that the settings name."""
 
-    decoders: Sequence[Decoder]
+    decoders: list[Decoder] = field(factory=list)
 
     @property
     def ready(self) -> bool:

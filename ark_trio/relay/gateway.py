@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import structlog
 import trio
@@ -12,12 +12,12 @@ from attrs import define, field
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError, InternalError, ShuttingDown, Unreachable
 from ark_trio.fleet.admission import Admission
-from ark_trio.fleet.decoder import Decoder
 from ark_trio.fleet.fleet import Fleet
+from ark_trio.fleet.roster import Roster
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.chat_request import ChatRequest
 from ark_trio.rpc.bridge import open_bridge
-from ark_trio.rpc.client import ChannelOptions, Response, open_channel
+from ark_trio.rpc.client import ChannelOptions, Response
 from ark_trio.rpc.mailbox import Mailbox
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ class Gateway:
     """What every request shares."""
 
     settings: Settings
-    fleet: Fleet
+    roster: Roster
     admission: Admission
     started_at: int
     """Unix time; the stable `created` of the models."""
@@ -39,9 +39,16 @@ class Gateway:
     _open: set[Mailbox[Response]] = field(factory=set)
 
     @property
-    def ready(self) -> bool:
-        """New requests are welcome and can be served."""
-        return self.fleet.ready and not self.draining
+    def fleet(self) -> Fleet:
+        """The decoders."""
+        return self.roster.fleet
+
+    def apply(self, settings: Settings) -> None:
+        """Take new settings: decoders and limits, without a touch to what runs."""
+        self.settings = settings
+        limits = settings.limits
+        self.admission.resize(max_running=limits.max_requests, max_waiting=limits.max_waiting)
+        self.roster.apply(settings.decoders, channel_options(settings), settings.models)
 
     def drain(self) -> None:
         """Refuse new requests from now on; those that run go on."""
@@ -75,10 +82,10 @@ class Gateway:
         if self.draining:
             raise ShuttingDown("The gateway is being stopped.")
         async with self.admission.place():
-            with self.fleet.choose(chat.model).lease() as decoder:
+            decoder = self.fleet.choose(chat.model)
+            with decoder.lease() as channel:
                 request = encode_chat(chat, req_id=uuid.uuid4().hex, model=chat.model)
-                metadata = (("x-request-id", request_id),)
-                await decoder.channel.stream(request, mailbox, metadata=metadata)
+                await channel.stream(request, mailbox, metadata=(("x-request-id", request_id),))
                 if isinstance(mailbox.error, Unreachable):
                     decoder.mark_away()
 
@@ -89,33 +96,19 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
     The block must run in a task that lasts as long as the process serves: it owns all of these.
     """
-    options = channel_options(settings)
-    async with open_bridge() as bridge, AsyncExitStack() as stack:
-        decoders = [
-            Decoder(
-                address=address,
-                channel=await stack.enter_async_context(
-                    open_channel(bridge, address.host, address.port, options)
-                ),
-            )
-            for address in settings.decoders
-        ]
-        async with trio.open_nursery() as watchers:
-            for decoder in decoders:
-                watchers.start_soon(decoder.watch, settings.models)
-            with trio.move_on_after(FIRST_LOOK_S):
-                for decoder in decoders:
-                    await decoder.first_look()
-            yield Gateway(
-                settings=settings,
-                fleet=Fleet(decoders=decoders),
-                admission=Admission(
-                    max_running=settings.limits.max_requests,
-                    max_waiting=settings.limits.max_waiting,
-                ),
-                started_at=int(time.time()),
-            )
-            watchers.cancel_scope.cancel()
+    limits = settings.limits
+    async with open_bridge() as bridge, trio.open_nursery() as decoders:
+        gateway = Gateway(
+            settings=settings,
+            roster=Roster(bridge=bridge, nursery=decoders),
+            admission=Admission(max_running=limits.max_requests, max_waiting=limits.max_waiting),
+            started_at=int(time.time()),
+        )
+        gateway.apply(settings)
+        with trio.move_on_after(FIRST_LOOK_S):
+            await gateway.roster.first_look()
+        yield gateway
+        decoders.cancel_scope.cancel()
 
 
 def channel_options(settings: Settings) -> ChannelOptions:

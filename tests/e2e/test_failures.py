@@ -118,13 +118,36 @@ def test_sigint_or_a_second_sigterm_ends_within_two_seconds(numbers: list[int]):
             assert door.wait(2) == 0
 
 
-def test_sighup_ends_nothing():
-    with engine("decoder", "--served-names", "echo") as decoder:
-        with gateway("proxy", [decoder.port]) as door, connected(door.port) as sock:
-            sock.sendall(post(chat("count=10 gap_s=0.05")))
+def test_sighup_takes_new_decoders_and_touches_no_stream(tmp_path: Path):
+    config = tmp_path / "ark.toml"
+    with (
+        engine("decoder", "--served-names", "one") as one,
+        engine("decoder", "--served-names", "two") as two,
+    ):
+        config.write_text(f'decoders = ["127.0.0.1:{one.port}"]\n')
+        port = free_port()
+        command = ["ark-trio", "proxy", "--bind", f"127.0.0.1:{port}", "--config", str(config)]
+        with running(command) as door, connected(port_ready(port)) as sock:
+            sock.sendall(post(chat("count=40 gap_s=0.05", model="one")))
+            read_until(sock, b'"content":"', count=2)
+            config.write_text("decoders = 7\n")
             door.signal(signal.SIGHUP)
+            wait_until(lambda: "reload_refused" in door.log, within_s=2)
+            assert serves(port) == ["one"]
+            config.write_text(f'decoders = ["127.0.0.1:{two.port}"]\n')
+            door.signal(signal.SIGHUP)
+            wait_until(lambda: serves(port) == ["two"], within_s=3, what="the new decoder")
             assert b'"finish_reason":"stop"' in read_until(sock, DONE)
-            assert is_ready(door.port)
+
+
+def port_ready(port: int) -> int:
+    wait_until(lambda: is_ready(port))
+    return port
+
+
+def serves(port: int) -> list[str]:
+    models = httpx2.get(f"http://127.0.0.1:{port}/v1/models").json()["data"]
+    return [model["id"] for model in models]
 
 
 def test_a_client_that_stops_reading_is_dropped_and_frees_its_call():

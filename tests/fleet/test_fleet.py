@@ -12,10 +12,11 @@ from ark_trio.settings.address import Address
 
 
 def decoder(port: int, *models: str, in_flight: int = 0) -> Decoder:
-    channel: Any = None
+    channel: Any = object()
     return Decoder(
         address=Address(host="127.0.0.1", port=port),
         channel=channel,
+        default_models=(),
         served=Served(models=models) if models else None,
         in_flight=in_flight,
     )

@@ -1,0 +1,70 @@
+"""New settings change the fleet and touch no stream."""
+
+from contextlib import AsyncExitStack
+
+import trio
+from attrs import evolve
+
+from ark_trio.config import Limits
+from tests.support.asgi import open_client
+from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
+
+CHAT = "/v1/chat/completions"
+
+
+def body() -> dict[str, object]:
+    return {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+    }
+
+
+async def test_a_decoder_that_is_struck_off_finishes_its_streams_and_then_closes():
+    go_on = trio.Event()
+
+    async def wait(*_: object) -> None:
+        await go_on.wait()
+
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(open_fake_decoder(saying("old", then=wait)))
+        new = await stack.enter_async_context(open_fake_decoder(saying("new")))
+        client = await stack.enter_async_context(open_client(old.settings()))
+        gateway = client.web.gateway
+        running = client.start("POST", CHAT, body())
+        with trio.fail_after(5):
+            await running.wait_for_text("old")
+            gateway.apply(new.settings())
+            while not gateway.fleet.ready:
+                await trio.sleep(0.01)
+            assert (await client.ask("POST", CHAT, body())).text == "new"
+            assert len(old.server._grpc._connections) == 1
+            assert old.engine.busy == 1
+            go_on.set()
+            await running.over.wait()
+            while old.server._grpc._connections:
+                await trio.sleep(0.01)
+        assert old.engine.calls[0].how == "finished"
+        assert running.text == "old"
+
+
+async def test_a_decoder_that_stays_keeps_its_connection():
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_client(decoder.settings()) as client:
+            await client.ask("POST", CHAT, body())
+            (connection,) = decoder.server._grpc._connections
+            client.web.gateway.apply(decoder.settings(limits=Limits(max_waiting=0)))
+            await client.ask("POST", CHAT, body())
+            assert decoder.server._grpc._connections == {connection}
+
+
+async def test_new_limits_hold_for_new_requests():
+    async with open_fake_decoder(saying("a", then=hang)) as decoder:
+        async with open_client(decoder.settings()) as client:
+            running = client.start("POST", CHAT, body())
+            with trio.fail_after(5):
+                await running.wait_for_text("a")
+                limits = Limits(max_requests=1, max_waiting=0)
+                client.web.gateway.apply(evolve(client.web.gateway.settings, limits=limits))
+                assert (await client.ask("POST", CHAT, body())).status == 429
+                assert not running.over.is_set()
