@@ -9,11 +9,11 @@ from collections import deque
 from typing import Any
 
 import trio
-from ark_wire import ark_pb2
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Stream
 
 from ark_trio.errors import ArkError
+from ark_wire import ark_pb2
 
 Response = ark_pb2.InferenceResponse
 

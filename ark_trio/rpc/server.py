@@ -13,14 +13,6 @@ from typing import Any, Protocol, TypeVar, cast
 
 import structlog
 import trio
-from ark_wire import ark_pb2
-from ark_wire.inference import (
-    ControlRequest,
-    ControlResponse,
-    ControlType,
-    InferenceBase,
-    Value,
-)
 from google.protobuf.message import DecodeError
 from grpclib._typing import IServable
 from grpclib.const import Cardinality, Handler, Status
@@ -37,6 +29,14 @@ from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server_connection import ServerOptions, ServerProtocol
 from ark_trio.rpc.status import status_of_error
+from ark_wire import ark_pb2
+from ark_wire.inference import (
+    ControlRequest,
+    ControlResponse,
+    ControlType,
+    InferenceBase,
+    Value,
+)
 
 log = structlog.get_logger()
 
