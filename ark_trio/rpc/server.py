@@ -326,7 +326,7 @@ class _Service(InferenceBase):
             yield
         finally:
             scope.cancel()
-            await _settled(ended)
+            await _settled(ended)  # noqa: ASYNC102 (asyncio's cancels don't repeat; `_settled` bears more)
 
     async def _run(
         self,
@@ -384,7 +384,7 @@ async def _settled(ended: "asyncio.Future[None]") -> None:
     while not ended.done():
         try:
             await asyncio.wait({ended})
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError as error:  # noqa: ASYNC103 (raised below)
             cancelled = error
     if cancelled is not None:
         raise cancelled

@@ -120,32 +120,6 @@ async def read(channel: ArkChannel, req_id: str = "r") -> tuple[list[Response], 
     return messages, failure
 
 
-async def test_a_step_of_all_streams_reaches_the_client_in_one_read():
-    go = trio.Event()
-    streams, steps = 100, 20
-    outboxes: list[Outbox] = []
-
-    async def script(request: Request, outbox: Outbox) -> None:
-        await outbox.put(Response(req_id="first"))
-        outboxes.append(outbox)
-        await go.wait()
-
-    async with serving(script) as served, open_h2_client(served.server.port) as client:
-        calls = [await client.call(Request()) for _ in range(streams)]
-        while sum(client.reads) < streams:
-            await client.read()
-        client.reads.clear()
-        for _ in range(steps):
-            for outbox in outboxes:
-                assert outbox.offer(Response(req_id="x" * 200))
-            await client.read()
-        go.set()
-        await client.read_until_ended(*calls)
-        # Without gathering it is 1 to 2 frames a read.
-        assert sum(client.reads) == streams * steps
-        assert len(client.reads) <= steps + 2
-
-
 @pytest.mark.parametrize("messages_read", [0, 1])
 async def test_a_reset_cancels_the_engines_task_at_once(messages_read: int):
     async with serving(hang) as served, open_h2_client(served.server.port) as client:
@@ -199,6 +173,39 @@ async def test_the_callers_deadline_ends_the_call():
         await client.read_until_ended(stream)
         assert client.headers[stream]["grpc-status"] == "4"
         assert served.engine.ends == [("r", "cancelled")]
+
+
+async def test_a_call_ends_for_its_caller_only_when_its_task_has_ended():
+    cleaned_up: list[bool] = []
+
+    async def script(request: Request, outbox: Outbox) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(SOON_S, shield=True):
+                await trio.sleep(0.1)
+                cleaned_up.append(True)
+
+    async with serving(script) as served, open_h2_client(served.server.port) as client:
+        more: dict[str, Any] = {"grpc-timeout": "20m"}
+        stream = await client.call(Request(req_id="r"), **more)
+        await client.read_until_ended(stream)
+        assert cleaned_up == [True]
+
+
+async def test_no_message_overtakes_another():
+    async def script(request: Request, outbox: Outbox) -> None:
+        await outbox.put(Response(req_id="0"))
+        await trio.sleep(0.02)  # from here on messages become frames at once
+        for number in range(1, 5):
+            outbox.offer(Response(req_id=f"{number}" + "x" * 20_000))  # more than a frame holds
+            outbox.offer(Response(req_id=f"{number}y"))
+        await outbox.room()
+
+    async with serving(script) as served, served.channel() as channel:
+        messages, _ = await read(channel)
+        order = [message.req_id[:2] for message in messages]
+        assert order == ["0", "1x", "1y", "2x", "2y", "3x", "3y", "4x", "4y"]
 
 
 async def test_stopping_cancels_calls_and_waits_for_them():

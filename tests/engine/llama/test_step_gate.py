@@ -40,6 +40,24 @@ async def test_nobody_waits_longer_than_the_window(autojump_clock: MockClock):
     assert trio.current_time() - began == 0.5
 
 
+async def test_the_first_to_lose_patience_takes_the_others_along(autojump_clock: MockClock):
+    gate = StepGate(0.5)
+    left: list[float] = []
+    began = trio.current_time()
+
+    async def stream(delay_s: float) -> None:
+        with gate.member():
+            await trio.sleep(delay_s)
+            await gate.pass_together()
+            left.append(round(trio.current_time() - began, 6))
+            await trio.sleep(10)
+
+    async with trio.open_nursery() as nursery:
+        for delay_s in (0, 0.3, 5):
+            nursery.start_soon(stream, delay_s)
+    assert left == [0.5, 0.5, 5.5]
+
+
 async def test_a_stream_that_ends_is_not_waited_for(autojump_clock: MockClock):
     gate = StepGate(100)
     began = trio.current_time()
