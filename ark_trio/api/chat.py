@@ -2,16 +2,20 @@
 
 import time
 import uuid
+from functools import partial
 
 from quart import Blueprint, Response
 
 from ark_trio.api.body import read_json_body
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
+from ark_trio.protocol.ark_request import encode_chat
+from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_request import ChatRequest, parse_chat
 from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.relay.answer import Steps, fold_answer, stream_answer
+from ark_trio.relay.ask import Ask
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox
 
@@ -35,14 +39,19 @@ async def create_chat_completion() -> Response:
     here = exchange.get()
     here.record.model, here.record.stream = chat.model, chat.stream
     mailbox: Mailbox[ArkResponse] = Mailbox()
-    here.nursery.start_soon(here.gateway.run_call, chat, mailbox, here.record.request_id)
-    steps = Steps(mailbox, here.gateway.settings.limits, here.record)
+    ask = Ask(
+        model=chat.model,
+        encode=partial(encode_chat, chat),
+        request_id=here.record.request_id,
+    )
+    here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
+    steps = Steps(mailbox, ResponseDecoder(), here.gateway.settings.limits, here.record)
     if chat.stream:
         return await _stream(chat, steps)
     return await _fold(chat, steps)
 
 
-async def _stream(chat: ChatRequest, steps: Steps) -> Response:
+async def _stream(chat: ChatRequest, steps: Steps[ArkResponse]) -> Response:
     """Begin a stream once the engine has said something, so that an early failure still gets its status."""
     here = exchange.get()
     keep_alive_s = here.gateway.settings.limits.keep_alive_s
@@ -59,7 +68,7 @@ async def _stream(chat: ChatRequest, steps: Steps) -> Response:
     return Response(body, headers=STREAM_HEADERS)
 
 
-async def _fold(chat: ChatRequest, steps: Steps) -> Response:
+async def _fold(chat: ChatRequest, steps: Steps[ArkResponse]) -> Response:
     answer = ChatFold(id=_new_id(), created=int(time.time()), model=chat.model, n=chat.n)
     return json_reply(await fold_answer(steps, answer))
 

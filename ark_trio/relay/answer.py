@@ -2,33 +2,67 @@
 
 import math
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 import trio
 
 from ark_trio.config import Limits
 from ark_trio.errors import ArkError, BadBackend, DeadlineExceeded, InternalError
-from ark_trio.protocol.ark_response import ResponseDecoder
-from ark_trio.protocol.chat_fold import ChatFold
-from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.protocol.sse import KEEP_ALIVE
 from ark_trio.protocol.step import Step
 from ark_trio.relay.record import Record
-from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import Mailbox
 
 log = structlog.get_logger()
 
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
 
-class Steps:
+
+class Decoder(Protocol[M_contra]):
+    """Turns what arrives into steps."""
+
+    def feed(self, message: M_contra) -> Step:
+        """Return what a message adds."""
+
+    def end(self) -> Step:
+        """Return what was held back until it was known that no more comes."""
+
+
+class StreamEncoder(Protocol):
+    """Spells a streamed answer, one a family of APIs. Every method returns bytes to send, perhaps none."""
+
+    def feed(self, step: Step) -> bytes:
+        """Return the events of one step."""
+
+    def end(self) -> bytes:
+        """Return what follows the last step."""
+
+    def fail(self, error: ArkError) -> bytes:
+        """Return the end of a stream that failed after its first byte."""
+
+
+class Fold(Protocol):
+    """Collects an answer in one piece, one a family of APIs."""
+
+    def feed(self, step: Step) -> None:
+        """Take one step."""
+
+    def result(self) -> dict[str, Any]:
+        """Return the answer."""
+
+
+class Steps(Generic[M]):
     """What the engine says, step by step, under the limits in time."""
 
-    def __init__(self, mailbox: Mailbox[Response], limits: Limits, record: Record) -> None:
+    def __init__(
+        self, mailbox: Mailbox[M], decoder: Decoder[M], limits: Limits, record: Record
+    ) -> None:
         self._mailbox = mailbox
+        self._decoder = decoder
         self._limits = limits
         self._record = record
-        self._decoder = ResponseDecoder()
         self._begun = False
         self._last = record.started
 
@@ -47,7 +81,7 @@ class Steps:
             raise DeadlineExceeded(_TOO_SLOW[code], code=code)
         return None
 
-    def _decode(self, messages: list[Response]) -> list[Step]:
+    def _decode(self, messages: list[M]) -> list[Step]:
         if not messages:
             if not self._begun:
                 raise BadBackend("The engine ended the answer before it began.")
@@ -64,7 +98,7 @@ class Steps:
         return steps
 
     def flush(self) -> Step:
-        """Return what the decoder still held when the stream ended: half a character."""
+        """Return what the decoder still held when the stream ended."""
         return self._decoder.end()
 
     def _deadline(self) -> tuple[float, str]:
@@ -85,7 +119,11 @@ _TOO_SLOW = {
 
 
 async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
-    first: list[Step] | None, steps: Steps, answer: ChatStream, record: Record, keep_alive_s: float
+    first: list[Step] | None,
+    steps: Steps[M],
+    answer: StreamEncoder,
+    record: Record,
+    keep_alive_s: float,
 ) -> AsyncIterator[bytes]:
     """Yield the answer's SSE bytes, one piece for all that waits, from `first` on (None: nothing yet).
 
@@ -108,7 +146,7 @@ async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
     yield last
 
 
-async def fold_answer(steps: Steps, answer: ChatFold) -> dict[str, Any]:
+async def fold_answer(steps: Steps[M], answer: Fold) -> dict[str, Any]:
     """Return the whole answer as one object.
 
     Raises:

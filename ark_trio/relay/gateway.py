@@ -10,15 +10,20 @@ import trio
 from attrs import define, field
 
 from ark_trio.config import Settings
-from ark_trio.errors import ArkError, InternalError, ShuttingDown, Unreachable
+from ark_trio.errors import (
+    ArkError,
+    DeadlineExceeded,
+    InternalError,
+    ShuttingDown,
+    Unreachable,
+)
 from ark_trio.fleet.admission import Admission
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.fleet.roster import Roster
-from ark_trio.protocol.ark_request import encode_chat
-from ark_trio.protocol.chat_request import ChatRequest
+from ark_trio.relay.ask import Ask
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.client import ChannelOptions, Response
-from ark_trio.rpc.mailbox import Mailbox
+from ark_trio.rpc.mailbox import FailingSink
 
 log = structlog.get_logger()
 
@@ -35,8 +40,11 @@ class Gateway:
     admission: Admission
     started_at: int
     """Unix time; the stable `created` of the models."""
+    leaving: bool = False
+    """It is going to stop: /readyz says so, requests are still served."""
     draining: bool = False
-    _open: set[Mailbox[Response]] = field(factory=set)
+    """New requests are refused."""
+    _open: set[FailingSink[Response]] = field(factory=set)
 
     @property
     def fleet(self) -> Fleet:
@@ -50,44 +58,77 @@ class Gateway:
         self.admission.resize(max_running=limits.max_requests, max_waiting=limits.max_waiting)
         self.roster.apply(settings.decoders, channel_options(settings), settings.models)
 
+    @property
+    def busy(self) -> bool:
+        """Some request runs or waits."""
+        return bool(self._open)
+
+    def leave(self) -> None:
+        """Have /readyz send no more requests here."""
+        self.leaving = True
+
     def drain(self) -> None:
         """Refuse new requests from now on; those that run go on."""
-        self.draining = True
+        self.leaving = self.draining = True
 
     def abort(self) -> None:
         """End every request that runs or waits, each with an error that its client sees."""
         self.drain()
-        for mailbox in tuple(self._open):
-            mailbox.fail(ShuttingDown("The gateway is being stopped."))
+        for sink in tuple(self._open):
+            sink.fail(ShuttingDown("The gateway is being stopped."))
 
-    async def run_call(
-        self, chat: ChatRequest, mailbox: Mailbox[Response], request_id: str
-    ) -> None:
-        """Own one request's backend call from admission to its end; a task of the request's nursery.
+    async def run_call(self, ask: Ask, sink: FailingSink[Response]) -> None:
+        """Own one backend call from admission to its end; a task of the request's nursery.
 
-        What happens is told through `mailbox` alone. Cancelled, it gives place, lease and gRPC stream back first.
+        What happens is told through `sink` alone. Cancelled, it gives place, lease and gRPC stream back first.
         """
-        self._open.add(mailbox)
+        self._open.add(sink)
         try:
-            await self._call(chat, mailbox, request_id)
+            await self._call(ask, sink)
         except ArkError as error:
-            mailbox.fail(error)
+            sink.fail(error)
         except Exception:
-            log.exception("request_crashed", request_id=request_id)
-            mailbox.fail(InternalError("The gateway failed."))
+            log.exception("request_crashed", request_id=ask.request_id)
+            sink.fail(InternalError("The gateway failed."))
         finally:
-            self._open.discard(mailbox)
+            self._open.discard(sink)
 
-    async def _call(self, chat: ChatRequest, mailbox: Mailbox[Response], request_id: str) -> None:
+    async def _call(self, ask: Ask, sink: FailingSink[Response]) -> None:
         if self.draining:
             raise ShuttingDown("The gateway is being stopped.")
         async with self.admission.place():
-            decoder = self.fleet.choose(chat.model)
+            decoder = self.fleet.choose(ask.model)
             with decoder.lease() as channel:
-                request = encode_chat(chat, req_id=uuid.uuid4().hex, model=chat.model)
-                await channel.stream(request, mailbox, metadata=(("x-request-id", request_id),))
-                if isinstance(mailbox.error, Unreachable):
+                request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
+                await channel.stream(request, sink, metadata=ask.metadata)
+                if isinstance(sink.error, Unreachable):
                     decoder.mark_away()
+
+    async def call_once(self, ask: Ask) -> Response:
+        """Make one unary call, within the time that a first token may take.
+
+        Raises:
+            ArkError: it failed.
+        """
+        if self.draining:
+            raise ShuttingDown("The gateway is being stopped.")
+        try:
+            with trio.fail_after(self.settings.limits.first_token_s):
+                async with self.admission.place():
+                    return await self._call_once(ask)
+        except trio.TooSlowError as error:
+            text = "The engine did not answer in time."
+            raise DeadlineExceeded(text, code="first_token_timeout") from error
+
+    async def _call_once(self, ask: Ask) -> Response:
+        decoder = self.fleet.choose(ask.model)
+        with decoder.lease() as channel:
+            request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
+            try:
+                return await channel.call(request, metadata=ask.metadata)
+            except Unreachable:
+                decoder.mark_away()
+                raise
 
 
 @asynccontextmanager

@@ -32,6 +32,13 @@ class Sink(Protocol[M_contra]):
         """The call ended badly."""
 
 
+class FailingSink(Sink[M_contra], Protocol[M_contra]):
+    """A sink that can say how it was closed."""
+
+    error: ArkError | None
+    """What `fail` was given first."""
+
+
 class Mailbox(Generic[M]):
     """A sink that one Trio task reads in batches."""
 
