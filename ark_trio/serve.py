@@ -1,26 +1,27 @@
-"""hypercorn embedded: the listening socket, the signals, and the way to a clean end.
+"""The gateway as a process: the listening socket, the signals, and the way to a clean end.
 
-SIGTERM drains: no new connections, running streams have `drain_s`, the rest end with an error frame. A second one, or
-SIGINT, ends them at once. What hypercorn's own command can't do (docs/operations.md) is done here.
+The end is a sequence, read top to bottom in `_Server.stop`. What hypercorn's own command can't do is done here.
 """
 
-import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 from attrs import define, field
-from hypercorn.config import Config, Sockets
-from hypercorn.trio.run import worker_serve
+from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
-from ark_trio.app import Application
+from ark_trio.api.web import build_web
 from ark_trio.config import Bind, Settings
 from ark_trio.errors import ConfigError
+from ark_trio.hyper.config import hyper_config
+from ark_trio.hyper.connection import Connection
+from ark_trio.relay.gateway import Gateway, open_gateway
 
 log = structlog.get_logger()
 
@@ -30,44 +31,54 @@ END_S = 1.0
 
 
 def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
-    """Serve until a signal ends it; the process's exit code. `reload` reads the settings again, on SIGHUP."""
-    application = Application(lambda: settings)
+    """Serve until a signal ends it; the process's exit code. `reload` reads the settings again."""
     with open_listener(settings) as listener:
-        trio.run(_serve, settings, application, listener, reload)
+        trio.run(serve, settings, listener, reload)
     return 0
 
 
-async def _serve(
-    settings: Settings,
-    application: Application,
-    listener: socket.socket,
-    reload: Callable[[], Settings],
+async def serve(
+    settings: Settings, listener: socket.socket, reload: Callable[[], Settings]
 ) -> None:
-    stop = _Stop(application=application, drain_s=settings.limits.drain_s, reload=reload)
+    """Serve on `listener` until a signal says to stop.
+
+    SIGTERM drains, a second one or SIGINT ends at once, SIGHUP reloads.
+    """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            stop.scope = nursery.cancel_scope
-            nursery.start_soon(stop.heed, signals)
-            nursery.start_soon(stop.end_in_time)
-            await worker_serve(
-                wrap_app(application, 0, "asgi"),
-                hypercorn_config(settings),
-                sockets=Sockets(secure_sockets=[], insecure_sockets=[listener], quic_sockets=[]),
-                shutdown_trigger=stop.asked.wait,
-            )
+        async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
+            server = Server(gateway=gateway, reload=reload)
+            nursery.start_soon(server.heed, signals)
+            await server.run(listener)
             nursery.cancel_scope.cancel()
 
 
 @define(kw_only=True, eq=False)
-class _Stop:
-    """The end of the process, from the first signal on."""
+class Server:
+    """Connections are taken, served and ended here."""
 
-    application: Application
+    gateway: Gateway
     reload: Callable[[], Settings]
-    drain_s: float
-    scope: trio.CancelScope = field(init=False)
-    asked: trio.Event = field(factory=trio.Event)
-    _at_once: trio.Event = field(factory=trio.Event)
+    _asked_to_stop: trio.Event = field(factory=trio.Event)
+    _asked_to_hurry: trio.Event = field(factory=trio.Event)
+    _context: WorkerContext = field(factory=lambda: WorkerContext(None))
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until every connection has ended after a stop."""
+        handler = partial(
+            Connection,
+            wrap_app(build_web(self.gateway), 0, "asgi"),
+            hyper_config(self.gateway.settings),
+            self._context,
+            {},
+        )
+        async with trio.open_nursery() as stopping:
+            # Connections outlive the listener: a nursery each.
+            async with trio.open_nursery() as connections, trio.open_nursery() as door:
+                stopping.start_soon(self.stop, door.cancel_scope, connections.cancel_scope)
+                listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+                log.info("gateway_serves", bind=str(self.gateway.settings.bind))
+                await trio.serve_listeners(handler, listeners, handler_nursery=connections)
+            stopping.cancel_scope.cancel()  # type: ignore[unreachable]  # the door can be cancelled
 
     async def heed(self, signals: AsyncIterator[int]) -> None:
         """Act on each signal."""
@@ -76,11 +87,33 @@ class _Stop:
             if number == signal.SIGHUP:
                 self._reload()
                 continue
-            if number == signal.SIGINT or self.asked.is_set():
-                self._at_once.set()
-            if self.application.gateway is not None:
-                self.application.gateway.drain()
-            self.asked.set()
+            if number == signal.SIGINT or self._asked_to_stop.is_set():
+                self._asked_to_hurry.set()
+            self._asked_to_stop.set()
+
+    async def stop(self, door: trio.CancelScope, connections: trio.CancelScope) -> None:
+        """Once asked to: say that we leave, stop accepting, let streams finish, end the rest, cut.
+
+        Ends early, by cancellation, when the last connection has ended.
+        """
+        await self._asked_to_stop.wait()
+        limits = self.gateway.settings.limits
+        self.gateway.leave()
+        if self.gateway.busy:
+            # Load balancers go on sending until they have seen /readyz, and are served meanwhile.
+            await self._hurry_or(limits.settle_s)
+        door.cancel()
+        self.gateway.drain()
+        await self._context.terminated.set()
+        await self._hurry_or(limits.drain_s)
+        self.gateway.abort()
+        await trio.sleep(END_S)
+        log.warning("connections_cut")
+        connections.cancel()
+
+    async def _hurry_or(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self._asked_to_hurry.wait()
 
     def _reload(self) -> None:
         """Take the new settings, or keep the old ones if they are bad."""
@@ -89,32 +122,8 @@ class _Stop:
         except ConfigError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 (the line says it all)
             return
-        if self.application.gateway is not None:
-            self.application.gateway.apply(settings)
+        self.gateway.apply(settings)
         log.info("settings_reloaded")
-
-    async def end_in_time(self) -> None:
-        """Once asked to stop: let streams finish for `drain_s`, end the rest with an error frame, then cut."""
-        await self.asked.wait()
-        with trio.move_on_after(self.drain_s):
-            await self._at_once.wait()
-        if self.application.gateway is not None:
-            self.application.gateway.abort()
-        await trio.sleep(END_S)
-        log.warning("connections_cut")
-        self.scope.cancel()
-
-
-def hypercorn_config(settings: Settings) -> Config:
-    """Return hypercorn's settings, each limit explicit."""
-    config = Config()
-    config.accesslog = None  # one line a request is written by our own record
-    config.graceful_timeout = settings.limits.drain_s + END_S
-    config.shutdown_timeout = END_S
-    config.keep_alive_timeout = 75.0
-    config.include_server_header = False
-    config.errorlog = logging.getLogger("hypercorn.error")  # ours to format, not hypercorn's
-    return config
 
 
 @contextmanager
@@ -129,11 +138,6 @@ def open_listener(settings: Settings) -> Iterator[socket.socket]:
         listener = _listen(bind)
     except OSError as error:
         raise ConfigError(f"bind: can't listen on {bind}: {error.strerror or error}") from error
-    if bind.path is None:
-        # Inherited by each connection. hypercorn sends under a shield that nothing can cancel, so
-        # only the kernel can end a client that does not read.
-        stalled_ms = int(settings.limits.stalled_write_s * 1000)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled_ms)
     try:
         yield listener
     finally:

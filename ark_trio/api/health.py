@@ -22,7 +22,7 @@ async def tell_life() -> Response:
 async def tell_readiness() -> Response:
     """200 with a ready decoder and no drain, else 503; the body says which."""
     gateway = exchange.get().gateway
-    if gateway.draining:
+    if gateway.leaving:
         return json_reply({"status": "draining"}, NOT_READY)
     if not gateway.fleet.ready:
         return json_reply({"status": "no decoder is ready"}, NOT_READY)

@@ -71,13 +71,29 @@ def test_a_gateway_without_decoder_starts_and_says_so():
 
 def test_sigterm_lets_streams_finish_and_refuses_new_ones():
     with engine("decoder", "--served-names", "echo") as decoder:
-        with gateway("proxy", [decoder.port]) as door, connected(door.port) as sock:
+        env = {"ARK_SETTLE_S": "0"}
+        with gateway("proxy", [decoder.port], env=env) as door, connected(door.port) as sock:
             sock.sendall(post(chat("count=20 gap_s=0.1")))
             read_until(sock, b'"content":"', count=2)
             door.signal(signal.SIGTERM)
             wait_until(lambda: refused(door.port), within_s=1, what="the listener's end")
             answer = read_until(sock, DONE, within_s=5)
             assert b'"finish_reason":"stop"' in answer
+            assert door.wait(3) == 0
+
+
+def test_until_load_balancers_have_noticed_new_requests_are_still_served():
+    with engine("decoder", "--served-names", "echo") as decoder:
+        env = {"ARK_SETTLE_S": "1.5"}
+        with gateway("proxy", [decoder.port], env=env) as door, connected(door.port) as sock:
+            sock.sendall(post(chat("count=30 gap_s=0.1")))
+            read_until(sock, b'"content":"', count=2)
+            door.signal(signal.SIGTERM)
+            wait_until(lambda: not is_ready(door.port), within_s=1, what="/readyz")
+            late = httpx2.post(door.url + CHAT, content=chat("a b"), headers=JSON)
+            assert late.text.endswith("data: [DONE]\n\n")
+            wait_until(lambda: refused(door.port), within_s=3, what="the listener's end")
+            assert b'"finish_reason":"stop"' in read_until(sock, DONE, within_s=5)
             assert door.wait(3) == 0
 
 
@@ -93,7 +109,7 @@ def test_sigterm_when_idle_ends_at_once():
 
 def test_what_outlasts_the_drain_ends_with_an_error_frame():
     with engine("decoder", "--served-names", "echo") as decoder:
-        with gateway("proxy", [decoder.port], env={"ARK_DRAIN_S": "1"}) as door:
+        with gateway("proxy", [decoder.port], env={"ARK_SETTLE_S": "0", "ARK_DRAIN_S": "1"}) as door:
             with connected(door.port) as sock:
                 sock.sendall(post(chat(SLOW)))
                 read_until(sock, b'"content":"', count=2)

@@ -1,0 +1,218 @@
+"""One client's connection: hypercorn's, except for how it reads and writes.
+
+hypercorn 0.18 reads in the task that handles what was read, so while an answer runs it neither reads nor notices that the
+client has left if bytes of a next request wait; and it writes under a shield without a deadline, so a client that stops
+reading can be neither dropped nor drained. Here
+
+- one task reads, all the time, and another hands what was read to the protocol;
+- a write goes to the socket at once if it can, else into a buffer that a third task empties. Who wrote waits for that and
+  may be cancelled meanwhile: nothing is ever left half written, which would break an HTTP/2 connection for its other streams;
+- a client that takes no byte for `stalled_write_s` is dropped.
+"""
+
+import os
+import socket
+import struct
+from typing import Any
+
+import h11
+import structlog
+import trio
+from attrs import define
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import TCPServer
+
+from ark_trio.hyper.config import HyperConfig
+
+log = structlog.get_logger()
+
+FATE = "ark.fate"
+"""Key of the connection's `Fate` in each request's `scope["state"]`."""
+CLIENT_STALLED = "client_stalled"
+
+_READ_BYTES = 64 << 10
+_WRITE_BYTES = 256 << 10
+"""The most handed over at a time: a slow client's progress must be seen within the deadline."""
+_WRITE_TLS_BYTES = 16 << 10
+_CLOSE_S = 2.0
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: forget what is unsent, tell the peer by RST."""
+
+
+@define
+class Fate:
+    """How a connection ended, for the requests that ended with it."""
+
+    outcome: str | None = None
+    """None: the client left."""
+
+
+class Connection(TCPServer):
+    """hypercorn's connection; see the module's docstring."""
+
+    def __init__(self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any) -> None:
+        self._fate = Fate()
+        super().__init__(app, config, context, {**state, FATE: self._fate}, stream)
+        self._limits = config
+        self._plain = isinstance(stream, trio.SocketStream)
+        self._unsent = bytearray()
+        self._written = 0
+        """Bytes that left the buffer since the beginning."""
+        self._queued = 0
+        """Bytes that entered it."""
+        self._more_to_write = trio.Event()
+        self._progress = trio.Event()
+        self._lost = False
+        self._unread = bytearray()
+        self._more_to_read = trio.Event()
+        self._room = trio.Event()
+
+    async def run(self) -> None:
+        """Serve the connection to its end. What goes wrong in one ends this one only."""
+        try:
+            await super().run()
+        except Exception:
+            log.exception("connection_crashed")
+        finally:
+            self._lose()
+            self._reset()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol asks for."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        else:
+            await super().protocol_send(event)
+
+    async def _write(self, data: bytes) -> None:
+        """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
+        if not self._lost and not self._unsent:
+            data = data[self._write_now(data) :]
+        if self._lost or not data:
+            await trio.lowlevel.checkpoint()
+            return
+        self._unsent += data
+        self._queued += len(data)
+        mark = self._queued
+        self._more_to_write.set()
+        while self._written < mark and not self._lost:
+            await self._progress.wait()
+
+    def _write_now(self, data: bytes) -> int:
+        """Write what the socket takes without waiting; no task switch where the client keeps up."""
+        if not self._plain:
+            return 0
+        try:
+            return os.write(self.stream.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._lose()
+            return 0
+
+    async def _empty_buffer(self) -> None:
+        """Write what waits, for as long as the connection lives."""
+        while not self._lost:
+            self._more_to_write = trio.Event()
+            if not self._unsent:
+                await self._more_to_write.wait()
+            with trio.move_on_after(self._limits.stalled_write_s):
+                await self._write_some()
+                continue
+            log.info("client_stalled", unsent_bytes=len(self._unsent))
+            self._fate.outcome = CLIENT_STALLED
+            self._lose()
+            self._reset()
+
+    async def _write_some(self) -> None:
+        try:
+            if self._plain:
+                count = await self.stream.socket.send(self._unsent[:_WRITE_BYTES])
+            else:
+                chunk = bytes(self._unsent[:_WRITE_TLS_BYTES])
+                await self.stream.send_all(chunk)
+                count = len(chunk)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._lose()
+            return
+        del self._unsent[:count]
+        self._written += count
+        self._wake_writers()
+
+    async def _read_data(self) -> None:
+        """Read until the client has closed its side or is lost, whatever the protocol is busy with."""
+        # A nursery for what belongs to reading: the tasks that handle and write end with it.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hand_over)
+            nursery.start_soon(self._empty_buffer)
+            try:
+                while await self._read_some():
+                    pass
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            self._lose()
+            nursery.cancel_scope.cancel()
+        await self.protocol.handle(Closed())
+
+    async def _read_some(self) -> bool:
+        """Read once; False when nothing more is to be read."""
+        data = await self.stream.receive_some(_READ_BYTES)
+        if not data:
+            return False
+        self._unread += data
+        self._more_to_read.set()
+        if len(self._unread) > self._limits.max_pipelined_bytes:
+            if self._answering():
+                log.info("pipelining_refused", bytes=len(self._unread))
+                self._reset()
+                return False
+            while self._unread:  # a body that comes faster than it is taken
+                self._room = trio.Event()
+                await self._room.wait()
+        return True
+
+    def _answering(self) -> bool:
+        """Whether a request is whole and its answer runs, so that what comes belongs to a next one."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.DONE
+
+    async def _hand_over(self) -> None:
+        """Give the protocol what was read."""
+        while True:
+            self._more_to_read = trio.Event()
+            if not self._unread:
+                await self._more_to_read.wait()
+            data = bytes(self._unread)
+            self._unread.clear()
+            self._room.set()
+            await self.protocol.handle(RawData(data))
+
+    async def _initiate_server_close(self) -> None:
+        """End a connection that is idle."""
+        await self.protocol.handle(Closed())
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close, within a bound: TLS may want to write."""
+        with trio.move_on_after(_CLOSE_S, shield=True):
+            await super()._close()
+
+    def _lose(self) -> None:
+        """Nothing can be written any more; whoever waits for that goes on."""
+        self._lost = True
+        self._unsent.clear()
+        self._more_to_write.set()
+        self._wake_writers()
+
+    def _wake_writers(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def _reset(self) -> None:
+        """Close the socket at once, without waiting for the client to take what the kernel holds."""
+        stream = self.stream if self._plain else self.stream.transport_stream
+        sock = stream.socket
+        if sock.fileno() != -1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.close()
