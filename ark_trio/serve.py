@@ -3,6 +3,7 @@
 The end is a sequence, read top to bottom in `_Server.stop`. What hypercorn's own command can't do is done here.
 """
 
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,33 +13,39 @@ from pathlib import Path
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
 from ark_trio.api.web import build_web
-from ark_trio.config import Bind, Settings
+from ark_trio.config import Bind, Settings, require_runnable
 from ark_trio.errors import ConfigError
 from ark_trio.hyper.config import hyper_config
 from ark_trio.hyper.connection import Connection
 from ark_trio.relay.gateway import Gateway, open_gateway
+from ark_trio.systemd import SILENT, Notifier, open_notifier, take_listener
 
 log = structlog.get_logger()
 
 BACKLOG = 1024
 END_S = 1.0
 """Time for error frames to leave after streams are ended, before their connections are cut."""
+STOP_MARGIN_S = 10.0
+"""What the service manager is asked to wait beyond the longest drain."""
 
 
 def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
     """Serve until a signal ends it; the process's exit code. `reload` reads the settings again."""
-    with open_listener(settings) as listener:
-        trio.run(serve, settings, listener, reload)
+    with open_listener(settings) as listener, open_notifier(os.environ) as notifier:
+        trio.run(serve, settings, listener, reload, notifier)
     return 0
 
 
 async def serve(
-    settings: Settings, listener: socket.socket, reload: Callable[[], Settings]
+    settings: Settings,
+    listener: socket.socket,
+    reload: Callable[[], Settings],
+    notifier: Notifier = SILENT,
 ) -> None:
     """Serve on `listener` until a signal says to stop.
 
@@ -46,8 +53,10 @@ async def serve(
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
-            server = Server(gateway=gateway, reload=reload)
+            server = Server(gateway=gateway, reload=reload, notifier=notifier)
             nursery.start_soon(server.heed, signals)
+            nursery.start_soon(notifier.feed_watchdog)
+            nursery.start_soon(notifier.keep_status, server.describe)
             await server.run(listener)
             nursery.cancel_scope.cancel()
 
@@ -58,6 +67,7 @@ class Server:
 
     gateway: Gateway
     reload: Callable[[], Settings]
+    notifier: Notifier = SILENT
     _asked_to_stop: trio.Event = field(factory=trio.Event)
     _asked_to_hurry: trio.Event = field(factory=trio.Event)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None))
@@ -77,6 +87,7 @@ class Server:
                 stopping.start_soon(self.stop, door.cancel_scope, connections.cancel_scope)
                 listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
                 log.info("gateway_serves", bind=str(self.gateway.settings.bind))
+                self.notifier.ready(self.describe())
                 await trio.serve_listeners(handler, listeners, handler_nursery=connections)
             stopping.cancel_scope.cancel()  # type: ignore[unreachable]  # the door can be cancelled
 
@@ -99,6 +110,8 @@ class Server:
         await self._asked_to_stop.wait()
         limits = self.gateway.settings.limits
         self.gateway.leave()
+        longest_s = limits.settle_s + limits.drain_s + END_S
+        self.notifier.stopping(self.describe(), longest_s + STOP_MARGIN_S)
         if self.gateway.busy:
             # Load balancers go on sending until they have seen /readyz, and are served meanwhile.
             await self._hurry_or(limits.settle_s)
@@ -115,24 +128,41 @@ class Server:
         with trio.move_on_after(seconds):
             await self._asked_to_hurry.wait()
 
+    def describe(self) -> str:
+        """What goes on, for `systemctl status`."""
+        decoders = self.gateway.fleet.decoders
+        ready = sum(decoder.ready for decoder in decoders)
+        running, waiting = self.gateway.admission.running, self.gateway.admission.waiting
+        state = "draining, " if self.gateway.leaving else ""
+        return f"{state}{running} streams, {waiting} waiting, {ready} of {len(decoders)} decoders ready"
+
     def _reload(self) -> None:
         """Take the new settings, or keep the old ones if they are bad."""
+        self.notifier.reloading()
         try:
             settings = self.reload()
         except ConfigError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 (the line says it all)
+            self.notifier.ready(f"reload refused, the old settings stay: {error}")
             return
         self.gateway.apply(settings)
+        self.notifier.ready(self.describe())
         log.info("settings_reloaded")
 
 
 @contextmanager
 def open_listener(settings: Settings) -> Iterator[socket.socket]:
-    """Listen on the address of the settings for as long as the block lasts.
+    """Listen on the address of the settings, or on what systemd listens on for us, for as long as the block lasts.
 
     Raises:
-        ConfigError: the address can't be listened on.
+        ConfigError: the address can't be listened on, or other hosts reach it and may not.
     """
+    handed = take_listener(os.environ)
+    if handed is not None:
+        with handed:
+            require_runnable(evolve(settings, bind=_bound(handed)), "proxy")
+            yield handed
+        return
     bind = settings.bind
     try:
         listener = _listen(bind)
@@ -144,6 +174,14 @@ def open_listener(settings: Settings) -> Iterator[socket.socket]:
         listener.close()
         if bind.path is not None:
             bind.path.unlink(missing_ok=True)
+
+
+def _bound(listener: socket.socket) -> Bind:
+    """Where a socket that was handed over listens."""
+    address = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return Bind(path=Path(os.fsdecode(address)))
+    return Bind(host=address[0], port=address[1])
 
 
 def _listen(bind: Bind) -> socket.socket:
