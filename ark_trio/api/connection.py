@@ -17,8 +17,9 @@ from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
+from ark_trio.hyper.fate import outcome_of
 from ark_trio.relay.gateway import Gateway
-from ark_trio.relay.record import COMPLETED, Record
+from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -73,6 +74,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         """
         await ASGIHTTPConnection.handle_messages(self, request, receive)
         if not self._ending:
+            exchange.get().record.end_left(outcome_of(self.scope) or CLIENT_GONE)
             nursery.cancel_scope.cancel()
 
     async def _answer(self, nursery: trio.Nursery, request: Request, send: Any) -> None:

@@ -18,18 +18,14 @@ from typing import Any
 import h11
 import structlog
 import trio
-from attrs import define
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
+from ark_trio.hyper import fate
 from ark_trio.hyper.config import HyperConfig
 
 log = structlog.get_logger()
-
-FATE = "ark.fate"
-"""Key of the connection's `Fate` in each request's `scope["state"]`."""
-CLIENT_STALLED = "client_stalled"
 
 _READ_BYTES = 64 << 10
 _WRITE_BYTES = 256 << 10
@@ -40,20 +36,14 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: forget what is unsent, tell the peer by RST."""
 
 
-@define
-class Fate:
-    """How a connection ended, for the requests that ended with it."""
-
-    outcome: str | None = None
-    """None: the client left."""
-
-
 class Connection(TCPServer):
     """hypercorn's connection; see the module's docstring."""
 
-    def __init__(self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any) -> None:
-        self._fate = Fate()
-        super().__init__(app, config, context, {**state, FATE: self._fate}, stream)
+    def __init__(
+        self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any
+    ) -> None:
+        self._fate = fate.Fate()
+        super().__init__(app, config, context, {**state, fate.KEY: self._fate}, stream)
         self._limits = config
         self._plain = isinstance(stream, trio.SocketStream)
         self._unsent = bytearray()
@@ -121,7 +111,7 @@ class Connection(TCPServer):
                 await self._write_some()
                 continue
             log.info("client_stalled", unsent_bytes=len(self._unsent))
-            self._fate.outcome = CLIENT_STALLED
+            self._fate.outcome = fate.CLIENT_STALLED
             self._lose()
             self._reset()
 
@@ -153,6 +143,8 @@ class Connection(TCPServer):
                 pass
             self._lose()
             nursery.cancel_scope.cancel()
+        # hypercorn's idle timer would keep the connection of a client that has left until it is over.
+        await self.idle_task.stop()
         await self.protocol.handle(Closed())
 
     async def _read_some(self) -> bool:

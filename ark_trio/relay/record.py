@@ -40,11 +40,15 @@ class Record:
         """Say that the request ended with `error`."""
         self.end(error.outcome)
 
-    def write(self) -> None:
-        """Write the line. Nobody said how it ended: the client left."""
+    def end_left(self, outcome: str = CLIENT_GONE) -> None:
+        """Say that the request ended because its client is no longer there."""
         if self.outcome is None:
-            self.end(CLIENT_GONE)
+            self.outcome = outcome
             self.status = CLIENT_GONE_STATUS
+
+    def write(self) -> None:
+        """Write the line. If nobody said how it ended, the client left."""
+        self.end_left()
         now = trio.current_time()
         log.info(
             "request_ended",

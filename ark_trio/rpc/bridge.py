@@ -7,6 +7,7 @@ once a message.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 import structlog
@@ -24,14 +25,22 @@ class Bridge:
 
     loop: Any
     """trio_asyncio's event loop (untyped)."""
+    context: Context
+    """In which asyncio's tasks run."""
 
     async def run(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run the asyncio-flavoured `fn(*args)` to its end. Trio-flavoured.
 
         Cancelling the caller cancels `fn` and waits until it has ended, so nothing of it is left when this returns.
         """
-        result: T = await self.loop.run_aio_coroutine(fn(*args))
+        # Not in the caller's context: asyncio keeps a copy of it in every timer, and a connection's ping timer
+        # would keep the request that happened to connect, body and all, for as long as the connection lives.
+        task = self.context.run(self._begin, fn, args)
+        result: T = await self.loop.run_aio_future(task)
         return result
+
+    def _begin(self, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> Any:
+        return self.loop.create_task(fn(*args))
 
 
 @asynccontextmanager
@@ -43,7 +52,7 @@ async def open_bridge() -> AsyncIterator[Bridge]:
     """
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_log_contained)
-        yield Bridge(loop)
+        yield Bridge(loop, copy_context())
 
 
 def _log_contained(_loop: Any, context: dict[str, Any]) -> None:

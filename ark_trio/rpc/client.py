@@ -219,9 +219,13 @@ class _LimitedChannel(Channel):
     async def connected(self) -> None:
         """Connect unless connected, within `connect_s`. asyncio-flavoured.
 
+        No timer when there is nothing to wait for: asyncio keeps a cancelled one until its time has come.
+
         Raises:
             Unreachable: nobody answers there.
         """
+        if self._connected:
+            return
         try:
             async with asyncio.timeout(self.options.connect_s):
                 await self.__connect__()

@@ -36,8 +36,14 @@ _TO_ERROR: dict[Status, tuple[type[ArkError], str | None]] = {
     Status.NOT_FOUND: (NotFound, None),
     Status.ABORTED: (Conflict, None),
     Status.ALREADY_EXISTS: (Conflict, None),
-    Status.RESOURCE_EXHAUSTED: (Overloaded, "The engine has no room for this request now. Try again shortly."),
-    Status.UNIMPLEMENTED: (NotImplementedByEngine, "The engine behind this model does not offer this."),
+    Status.RESOURCE_EXHAUSTED: (
+        Overloaded,
+        "The engine has no room for this request now. Try again shortly.",
+    ),
+    Status.UNIMPLEMENTED: (
+        NotImplementedByEngine,
+        "The engine behind this model does not offer this.",
+    ),
     Status.UNAVAILABLE: (Unavailable, "The engine is not available now. Try again shortly."),
     Status.DEADLINE_EXCEEDED: (DeadlineExceeded, "The engine ran out of time."),
     Status.UNAUTHENTICATED: (BadBackend, "The engine refused the gateway."),
@@ -62,7 +68,9 @@ _TO_STATUS: tuple[tuple[type[ArkError], Status], ...] = (
 )
 
 
-def error_from_status(status: Status, message: str | None, metadata: Mapping[str, str | bytes]) -> ArkError:
+def error_from_status(
+    status: Status, message: str | None, metadata: Mapping[str, str | bytes]
+) -> ArkError:
     """Return the client-visible error for a call that ended with `status` (not OK)."""
     kind, text = _TO_ERROR.get(status, (InternalError, "The engine failed."))
     if text is None:
@@ -77,7 +85,11 @@ def status_of_error(error: ArkError) -> tuple[Status, str, dict[str, str]]:
     """Return status, message and trailing metadata that carry `error` to an ARK client."""
     status = next(status for kind, status in _TO_STATUS if isinstance(error, kind))
     metadata = {CODE_KEY: error.code, PARAM_KEY: error.param}
-    return status, error.message, {key: value for key, value in metadata.items() if value is not None}
+    return (
+        status,
+        error.message,
+        {key: value for key, value in metadata.items() if value is not None},
+    )
 
 
 def _text(value: str | bytes | None) -> str | None:
