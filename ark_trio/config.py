@@ -29,7 +29,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _PROXY: tuple[Role, ...] = ("proxy",)
 _ENGINES: tuple[Role, ...] = ("prefiller", "decoder")
 _DECODER: tuple[Role, ...] = ("decoder",)
-_BUILT_DRIVERS: tuple[Driver, ...] = ("llama", "echo")
+_BUILT_DRIVERS: tuple[Driver, ...] = ("llama", "echo", "xllm")
 
 
 @frozen(kw_only=True)
@@ -161,9 +161,123 @@ class EngineSettings:
     local_prefill: bool = setting(
         default=False, help="Prefill in the decoder while no prefiller answers.", roles=_DECODER
     )
+    prefiller_wait_s: Seconds = setting(
+        0.0,
+        "Time that a decoder waits at its start until a prefiller is healthy; 0: it does not wait.",
+        at_least=0,
+        roles=_DECODER,
+    )
     run_dir: Path = setting(
         Path("/dev/shm"),  # noqa: S108 (each process makes its own private folder in it)
         "Folder in memory for KV states on the move.",
+        roles=_ENGINES,
+    )
+
+
+@frozen(kw_only=True)
+class XllmSettings:
+    """The private engine: where it is, and what it is told."""
+
+    home: Path = setting(
+        Path("/app/xllm"), "Folder that it runs in.", name="xllm_home", roles=_ENGINES
+    )
+    binary: str = setting(
+        "private_xllm.bin", "Its name in that folder.", name="xllm_binary", roles=_ENGINES
+    )
+    model_dir: Path = setting(
+        Path("/data/models/DeepSeek-R1-ENC-xLLM"),
+        "The model's folder.",
+        name="xllm_model_dir",
+        roles=_ENGINES,
+    )
+    draft_model_dir: Path = setting(
+        Path("/data/models/DeepSeek-R1-DRAFT-ENC-xLLM"),
+        "The draft model's folder.",
+        name="xllm_draft_model_dir",
+        roles=_ENGINES,
+    )
+    license: Path | None = setting(
+        None,
+        "The licence; it is linked to where the engine looks for it.",
+        name="xllm_license",
+        default_text="`license.lic` in its folder",
+        roles=_ENGINES,
+    )
+    env_file: Path | None = setting(
+        None,
+        "The role's environment file, which the engine reads itself.",
+        name="xllm_env_file",
+        default_text="`prefill_enc.env` or `decode_enc.env` in its folder",
+        roles=_ENGINES,
+    )
+    model_name: str = setting(
+        "deepseek-r1", "The model's name.", name="xllm_model_name", roles=_ENGINES
+    )
+    model_version: str = setting(
+        "250120", "The model's version.", name="xllm_model_version", roles=_ENGINES
+    )
+    gpus: int | None = setting(
+        None,
+        "GPUs to use.",
+        name="xllm_gpus",
+        at_least=1,
+        at_most=1024,
+        default_text="all that `nvidia-smi -L` lists",
+        roles=_ENGINES,
+    )
+    server_procs: int = setting(
+        4, "Server processes.", name="xllm_server_procs", at_least=1, at_most=256, roles=_ENGINES
+    )
+    interface: str = setting(
+        "eth0",
+        "Network interface of the traffic between prefiller and decoder.",
+        name="xllm_interface",
+        roles=_ENGINES,
+    )
+    local_addr: str | None = setting(
+        None,
+        "This host's IPv4 address for that traffic.",
+        name="xllm_local_addr",
+        default_text="the interface's",
+        roles=_ENGINES,
+    )
+    driver_port: int = setting(
+        62001,
+        "Port of the decoder's driver.",
+        name="xllm_driver_port",
+        at_least=1,
+        at_most=65535,
+        roles=_DECODER,
+    )
+    kv_port: int = setting(
+        62002,
+        "Port on which the decoder receives KV cache.",
+        name="xllm_kv_port",
+        at_least=1,
+        at_most=65535,
+        roles=_DECODER,
+    )
+    pick_n: int = setting(
+        3,
+        "Prefillers that the decoder compares for a request.",
+        name="xllm_pick_n",
+        at_least=1,
+        at_most=1024,
+        roles=_DECODER,
+    )
+    min_shm_bytes: ByteCount = setting(
+        128 * 2**30,
+        "Size that /dev/shm must have.",
+        name="xllm_min_shm_bytes",
+        at_least=0,
+        roles=_ENGINES,
+    )
+    start_s: Seconds | None = setting(
+        None,
+        "Time that it has until it is healthy.",
+        name="xllm_start_s",
+        at_least=1,
+        default_text="150 seconds for a prefiller, 210 for a decoder",
         roles=_ENGINES,
     )
 
@@ -215,6 +329,7 @@ class Settings:
     limits: Limits = Limits()
     grpc: GrpcSettings = GrpcSettings()
     engine: EngineSettings = EngineSettings()
+    xllm: XllmSettings = XllmSettings()
     log: LogSettings = LogSettings()
     unknown_variables: tuple[str, ...] = ()
     """`ARK_…` variables that mean nothing here. `configure_logging` warns of them, once."""
@@ -263,6 +378,8 @@ def require_runnable(settings: Settings, role: Role) -> None:
         raise ConfigError(
             f"engine.driver: {settings.engine.driver} is not available in this version; use {built}"
         )
+    elif settings.engine.driver == "xllm" and role == "decoder" and not settings.prefillers:
+        raise ConfigError("prefillers: the private engine's decoder needs one; set PREFILL_NODE_IP")
 
 
 def _require_safe_bind(settings: Settings) -> None:

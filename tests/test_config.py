@@ -245,7 +245,7 @@ def test_a_file_may_use_toml_s_own_types(tmp_path):
         (
             Settings(engine=EngineSettings(driver="xllm")),
             "decoder",
-            "xllm is not available in this version",
+            "the private engine's decoder needs one",
         ),
         (Settings(engine=EngineSettings(driver="openai")), "prefiller", "openai is not available"),
     ],

@@ -1,5 +1,6 @@
 """The decoder and the prefiller as processes: load, listen, say so, and stop as signals ask."""
 
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -11,12 +12,15 @@ import trio
 
 from ark_trio.config import Settings
 from ark_trio.engine.echo.engine import open_echo
+from ark_trio.engine.health import wait_for_prefiller
 from ark_trio.engine.llama.decoder import open_decoder
 from ark_trio.engine.llama.prefiller import open_prefiller
-from ark_trio.errors import ConfigError
+from ark_trio.engine.xllm.run import run_xllm
+from ark_trio.errors import ConfigError, Unavailable
 from ark_trio.rpc.bridge import Bridge, open_bridge
-from ark_trio.rpc.server import Engine, bind_tcp, open_server_on
+from ark_trio.rpc.server import ArkServer, Engine, bind_tcp, open_server_on
 from ark_trio.rpc.server_connection import ServerOptions
+from ark_trio.systemd import Notifier, open_notifier
 from ark_wire.inference import ControlType
 
 log = structlog.get_logger()
@@ -25,6 +29,8 @@ Role = Literal["decoder", "prefiller"]
 
 ECHO_MODEL = "echo"
 """What the echo engine's model is called unless served names are configured."""
+STOP_MARGIN_S = 10.0
+"""What the service manager is asked to wait beyond the longest drain."""
 
 
 def run_decoder(settings: Settings) -> int:
@@ -38,6 +44,13 @@ def run_prefiller(settings: Settings) -> int:
 
 
 def _run(settings: Settings, role: Role) -> int:
+    with open_notifier(os.environ) as notifier:
+        if settings.engine.driver == "xllm":
+            return run_xllm(settings, role, notifier)
+        return _run_own(settings, role, notifier)
+
+
+def _run_own(settings: Settings, role: Role, notifier: Notifier) -> int:
     # The port comes first: that it is taken should be known before a model is loaded.
     try:
         listener = bind_tcp(settings.grpc_bind.host, settings.grpc_bind.port)
@@ -46,29 +59,39 @@ def _run(settings: Settings, role: Role) -> int:
         log.error("engine_failed", role=role, reason=reason)  # noqa: TRY400 (one line for the operator)
         return 1
     with listener:
-        return trio.run(_supervise, settings, role, listener)
+        return trio.run(_supervise, settings, role, listener, notifier)
 
 
-async def _supervise(settings: Settings, role: Role, listener: socket.socket) -> int:
+async def _supervise(
+    settings: Settings, role: Role, listener: socket.socket, notifier: Notifier
+) -> int:
     """Serve until told to stop. SIGTERM lets calls finish; a second one, or SIGINT, ends at once."""
     stop = trio.Event()
     # The process's nursery: the service beside the task that hears signals.
     async with trio.open_nursery() as nursery:
         await nursery.start(_obey_signals, stop, nursery.cancel_scope)
+        nursery.start_soon(notifier.feed_watchdog)
         status = 0
         async with open_bridge() as bridge:
             # Inside every nursery, so that it arrives as itself and not in a group.
             try:
-                await _serve(settings, role, bridge, listener, stop)
-            except ConfigError as error:
+                await wait_for_prefiller(bridge, settings, notifier)
+                await _serve(settings, role, bridge, listener, stop, notifier)
+            except (ConfigError, Unavailable) as error:
                 log.error("engine_failed", role=role, reason=str(error))  # noqa: TRY400
-                status = 2
+                notifier.status(str(error))
+                status = 2 if isinstance(error, ConfigError) else 1
         nursery.cancel_scope.cancel()
     return status
 
 
 async def _serve(
-    settings: Settings, role: Role, bridge: Bridge, listener: socket.socket, stop: trio.Event
+    settings: Settings,
+    role: Role,
+    bridge: Bridge,
+    listener: socket.socket,
+    stop: trio.Event,
+    notifier: Notifier,
 ) -> None:
     options = ServerOptions(
         max_message_bytes=settings.limits.max_body_bytes,
@@ -90,10 +113,22 @@ async def _serve(
             slots=status["slots"],
             port=server.port,
         )
-        await stop.wait()
+        notifier.ready(_described(server))
+        # Holds the status line's task while the engine serves.
+        async with trio.open_nursery() as serving:
+            serving.start_soon(notifier.keep_status, lambda: _described(server))
+            await stop.wait()
+            serving.cancel_scope.cancel()
         log.info("engine_draining", role=role, running=server.running)
+        notifier.stopping(
+            f"draining, {_described(server)}", settings.limits.drain_s + STOP_MARGIN_S
+        )
         await server.drain(settings.limits.drain_s)
     log.info("engine_stopped", role=role)
+
+
+def _described(server: ArkServer) -> str:
+    return f"{server.running} calls"
 
 
 @asynccontextmanager

@@ -1,0 +1,1 @@
+"""The private engine: checked, started with its environment, watched."""
