@@ -20,7 +20,8 @@ from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.rpc.bridge import Bridge, open_bridge
-from ark_trio.rpc.client import ArkChannel, ChannelOptions, Response, open_channel
+from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.rpc.client import ArkChannel, Response, open_channel
 from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.settings.load import Loaded
 from ark_wire.inference import ControlType

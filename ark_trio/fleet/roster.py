@@ -13,7 +13,8 @@ from attrs import define, field
 from ark_trio.fleet.decoder import Decoder
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.rpc.bridge import Bridge
-from ark_trio.rpc.client import ChannelOptions, open_channel
+from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.rpc.client import open_channel
 from ark_trio.settings.address import Address
 
 log = structlog.get_logger()

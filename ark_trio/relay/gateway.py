@@ -22,7 +22,8 @@ from ark_trio.fleet.fleet import Fleet
 from ark_trio.fleet.roster import Roster
 from ark_trio.relay.ask import Ask
 from ark_trio.rpc.bridge import open_bridge
-from ark_trio.rpc.client import ChannelOptions, Response
+from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink
 
 log = structlog.get_logger()

@@ -7,7 +7,6 @@ message.
 
 import asyncio
 import contextlib
-import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,16 +16,15 @@ import structlog
 from attrs import field, frozen
 from google.protobuf.message import DecodeError
 from grpclib.client import Channel, Stream
-from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-from grpclib.protocol import H2Protocol
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
 from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unreachable
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
+from ark_trio.rpc.channel import ChannelOptions, LimitedChannel
 from ark_trio.rpc.mailbox import Sink
 from ark_trio.rpc.status import error_from_status
 from ark_wire import ark_pb2
@@ -40,27 +38,7 @@ Metadata = Sequence[tuple[str, str]]
 
 _STREAMING_CALL = "/inference.Inference/StreamingCall"
 _CALL = "/inference.Inference/Call"
-_UNREACHABLE = "The engine behind this model can't be reached now. Try again shortly."
 _LOST = "The connection to the engine was lost."
-
-
-@frozen(kw_only=True)
-class ChannelOptions:
-    """What one connection allows. Sizes in bytes, times in seconds."""
-
-    connect_s: float = 5.0
-    max_message_bytes: int = 4 << 20
-    """Largest message accepted; grpclib itself has no limit."""
-    stream_window_bytes: int = 256 << 10
-    """HTTP/2 window of a stream: what one reader that has stalled can hold here."""
-    connection_window_bytes: int = 64 << 20
-    """HTTP/2 window of the connection. It must hold many stalled streams: with grpclib's default of 4 MiB for both, one
-    unread stream stops all others."""
-    ping_s: float = 30.0
-    ping_timeout_s: float = 10.0
-    max_silent_pings: int = 2
-    """Pings without traffic of ours between them. gRPC servers answer a third within five minutes with GOAWAY, so TCP
-    keep-alive watches for dead hosts beyond it."""
 
 
 @frozen(kw_only=True)
@@ -69,7 +47,7 @@ class ArkChannel:
 
     bridge: Bridge
     options: ChannelOptions
-    _grpc: "_LimitedChannel" = field(alias="grpc")
+    _grpc: LimitedChannel = field(alias="grpc")
 
     async def stream(
         self, request: Request, sink: Sink[Response], *, metadata: Metadata = ()
@@ -169,115 +147,9 @@ async def open_channel(
         grpc.close()
 
 
-async def _make_channel(host: str, port: int, options: ChannelOptions) -> "_LimitedChannel":
+async def _make_channel(host: str, port: int, options: ChannelOptions) -> LimitedChannel:
     """asyncio-flavoured, since grpclib binds the running loop when a channel is made."""
-    return _LimitedChannel(host, port, options)
-
-
-class _LimitedStream(Stream[Any, Any]):
-    """grpclib's call with a bound on the size of a message."""
-
-    async def recv_message(self) -> Any:
-        """Return the next message, or None at the end. asyncio-flavoured.
-
-        Raises:
-            BadBackend: the message is compressed, over the limit, or not the type that was promised.
-        """
-        if not self._recv_initial_metadata_done:
-            await self.recv_initial_metadata()
-        with self._wrapper:
-            header = await self._stream.recv_data(5)
-            if not header:
-                return None
-            size = int.from_bytes(header[1:], "big")
-            limit = cast(_LimitedChannel, self._channel).options.max_message_bytes
-            if header[0] or size > limit:
-                log.warning(
-                    "engine_message_refused", compressed=bool(header[0]), bytes=size, limit=limit
-                )
-                raise BadBackend(
-                    "The engine sent a message that is compressed or over the size limit."
-                )
-            return self._codec.decode(await self._stream.recv_data(size), self._recv_type)
-
-
-class _LimitedChannel(Channel):
-    """grpclib's channel with every limit explicit: connecting, message size, windows, keep-alive."""
-
-    def __init__(self, host: str, port: int, options: ChannelOptions) -> None:
-        config = Configuration(
-            http2_connection_window_size=options.connection_window_bytes,
-            http2_stream_window_size=options.stream_window_bytes,
-            _keepalive_time=options.ping_s,
-            _keepalive_timeout=options.ping_timeout_s,
-            _http2_max_pings_without_data=options.max_silent_pings,
-            _http2_min_sent_ping_interval_without_data=options.ping_s,
-        )
-        super().__init__(host, port, config=config)
-        self.options = options
-
-    async def connected(self) -> None:
-        """Connect unless connected, within `connect_s`. asyncio-flavoured.
-
-        No timer when there is nothing to wait for: asyncio keeps a cancelled one until its time has come.
-
-        Raises:
-            Unreachable: nobody answers there.
-        """
-        if self._connected:
-            return
-        try:
-            async with asyncio.timeout(self.options.connect_s):
-                await self.__connect__()
-        except TimeoutError as error:
-            raise Unreachable(_UNREACHABLE, code="connect_timeout") from error
-        except OSError as error:
-            raise Unreachable(_UNREACHABLE) from error
-
-    def request(
-        self,
-        name: str,
-        cardinality: Cardinality,
-        request_type: type[Any],
-        reply_type: type[Any],
-        **options: Any,
-    ) -> "_LimitedStream":
-        """Return a call whose messages are bounded; the stub comes through here too."""
-        plain = super().request(name, cardinality, request_type, reply_type, **options)
-        return _LimitedStream(
-            self,
-            name,
-            plain._metadata,
-            cardinality,
-            request_type,
-            reply_type,
-            codec=self._codec,
-            status_details_codec=self._status_details_codec,
-            dispatch=self.__dispatch__,
-            deadline=plain._deadline,
-        )
-
-    async def _create_connection(self) -> H2Protocol:
-        protocol = await super()._create_connection()
-        sock = protocol.connection._transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            _watch_for_dead_host(sock, self.options)
-        return protocol
-
-
-def _watch_for_dead_host(sock: socket.socket, options: ChannelOptions) -> None:
-    """Have the kernel notice a host that vanished, however long the stream is silent."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(options.ping_s)))
-    sock.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(options.ping_timeout_s / 3))
-    )
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    sock.setsockopt(
-        socket.IPPROTO_TCP,
-        socket.TCP_USER_TIMEOUT,
-        int((options.ping_s + options.ping_timeout_s) * 1000),
-    )
+    return LimitedChannel(host, port, options)
 
 
 def _reset(call: "Stream[Any, Any]") -> None:

@@ -120,7 +120,6 @@ async def _obstacle(phase: Phase, stack: Stack) -> AsyncIterator[None]:
         assert decoder._channel is not None
         grpc = decoder._channel._grpc
         grpc.close()
-        grpc._protocol = None
         grpc._port = address.port
         decoder.served = Served(models=(MODEL,))
         await trio.sleep(0.01)

@@ -23,7 +23,8 @@ from ark_trio.errors import (
     Unreachable,
 )
 from ark_trio.rpc.bridge import Bridge, open_bridge
-from ark_trio.rpc.client import ArkChannel, ChannelOptions, open_channel
+from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server import open_server
@@ -175,7 +176,7 @@ async def test_cancelling_resets_the_engines_call_at_once(
             await engine.until(lambda: engine.ended == ["cancelled"])
         assert codes[0] is ErrorCodes.CANCEL
         # Nothing of the call is left on the connection.
-        assert not channel._grpc._protocol.processor.streams  # type: ignore[union-attr]
+        assert not any(c.processor.streams for c in channel._grpc.connections)
 
 
 async def test_one_unread_stream_does_not_stop_the_others():

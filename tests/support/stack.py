@@ -116,12 +116,12 @@ class Stack:
         alive = Counter(type(o).__name__ for o in gc.get_objects() if isinstance(o, LIVE))
         gateway = self.gateway
         channels = [d._channel for d in gateway.fleet.decoders if d._channel is not None]
-        protocols = [c._grpc._protocol for c in channels]
+        protocols = [protocol for c in channels for protocol in c._grpc.connections]
         return {
             "open calls": len(gateway._open),
             "places": (gateway.admission.running, gateway.admission.waiting),
             "leases": [decoder.in_flight for decoder in gateway.fleet.decoders],
-            "gRPC streams": [len(p.processor.streams) for p in protocols if p is not None],
+            "gRPC streams": [len(p.processor.streams) for p in protocols],
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             **{kind.__name__: alive[kind.__name__] for kind in LIVE},

@@ -26,7 +26,8 @@ from ark_trio.engine.llama.kv import (
 from ark_trio.errors import ArkError, BadBackend, Unavailable
 from ark_trio.protocol.value import fill_value, from_value
 from ark_trio.rpc.bridge import Bridge
-from ark_trio.rpc.client import ArkChannel, ChannelOptions, open_channel
+from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_trio.rpc.mailbox import Mailbox
 from ark_wire import ark_pb2
 
