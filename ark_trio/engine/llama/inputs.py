@@ -123,6 +123,10 @@ def _json_schema(_key: str, value: Any) -> Json:
     return {"json_schema": value}
 
 
+def _continue(key: str, value: Any) -> Json:
+    return {key: True, "add_generation_prompt": False} if value else {}
+
+
 def _whole(key: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
     if (
         type(value) is not int
@@ -163,7 +167,7 @@ _PASSED_ON: Mapping[str, Callable[[str, Any], Json]] = {
     "ignore_eos": _as_is,
     "chat_template_kwargs": _as_is,
     "add_generation_prompt": _as_is,
-    "continue_final_message": _as_is,
+    "continue_final_message": _continue,
 }
 
 _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {

@@ -89,6 +89,9 @@ def _params(library: Any, settings: EngineSettings, model: Path, state_dir: Path
     params.slot_save_path = f"{state_dir}/"
     params.endpoint_slots = True
     params.cache_ram_mib = 0
+    params.prefill_assistant = (
+        False  # a last assistant turn is continued only when that is asked for
+    )
     params.ui = False
     params.verbosity = _ERRORS_ONLY
     return params

@@ -242,6 +242,16 @@ async def test_what_cant_be_done_is_an_invalid_argument(single: Served, given: d
         assert isinstance((await ask(channel, chat("Hi.", **given))).error, InvalidRequest)
 
 
+async def test_a_last_assistant_turn_is_continued_only_when_asked(single: Served):
+    async with calling(single) as (channel,):
+        turns = ("What is the capital of France?", "The capital of France is")
+        continued = await ask(channel, chat(*turns, max_new_tokens=4, continue_final_message=True))
+        assert continued.text().startswith(" Paris")
+        fresh = await ask(channel, chat(*turns, max_new_tokens=4))
+        # The turn's end and the head of a new one.
+        assert fresh.usage.prompt_tokens > continued.usage.prompt_tokens
+
+
 async def test_completions_continue_a_prompt(decoder: Served):
     async with calling(decoder) as (channel,):
         asked = {"max_new_tokens": 3, "temperature": 0.0, "logprobs": 1}
