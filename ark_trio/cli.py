@@ -1,17 +1,19 @@
 """The command line: one parser, whose setting flags come from the declarations of the settings."""
 
 import argparse
+import faulthandler
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from attrs import frozen
 
 from ark_trio import __version__
 from ark_trio.config import Settings, load_with_sources, require_runnable
 from ark_trio.errors import ConfigError
-from ark_trio.settings.declare import Role, Row, rows
+from ark_trio.settings.declare import ALL_ROLES, Role, Row, rows
 from ark_trio.settings.flags import USAGE_ERROR, LineParser, add_setting_flags
 from ark_trio.settings.load import FILE_VARIABLE, Loaded
 from ark_trio.settings.render import effective_lines
@@ -77,9 +79,21 @@ def _run(options: dict[str, object]) -> int:
 
 def _serve(role: Role, command: Command) -> int:
     settings = _runnable(command.loaded, role)
+    from ark_trio.backoff import forget_failures, hold_back
     from ark_trio.log import configure_logging
+    from ark_trio.systemd import open_notifier
 
     configure_logging(settings)
+    faulthandler.enable()  # a watchdog's SIGABRT then tells where it hung
+    with open_notifier(os.environ) as notifier:
+        hold_back(os.environ, notifier)
+    status = _run_service(role, settings, command)
+    if status == 0:
+        forget_failures(os.environ)
+    return status
+
+
+def _run_service(role: Role, settings: Settings, command: Command) -> int:
     if role == "proxy":
         from ark_trio.serve import run_proxy
 
@@ -126,10 +140,34 @@ def _check(command: Command) -> int:
 
 
 def _config(command: Command) -> int:
+    if command.options["check"]:
+        require_runnable(command.settings, cast(Role, command.options["check"]))
+        print("the configuration is good")
+        return 0
     for line in effective_lines(command.settings, command.loaded.sources):
         print(line)
     for name in command.settings.unknown_variables:
         print(f"ark-trio: the variable {name} means nothing here", file=sys.stderr)
+    return 0
+
+
+def _install_units(command: Command) -> int:
+    from ark_trio.install import Installation, InstallError, own_program
+
+    options = command.options
+    installation = Installation(
+        root=Path(str(options["root"])),
+        program=str(options["exec"] or own_program()),
+        gpu=bool(options["gpu"]),
+        dry_run=bool(options["dry_run"]),
+    )
+    work = installation.uninstall if options["uninstall"] else installation.install
+    try:
+        for line in work():
+            print(line)
+    except InstallError as error:
+        print(f"ark-trio: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -156,6 +194,7 @@ _COMMANDS = {
     "check": _check,
     "config": _config,
     "model": _model_fetch,
+    "install-units": _install_units,
 }
 
 
@@ -173,12 +212,31 @@ def _parser() -> LineParser:
     check.add_argument("--probe", action="store_true", help="generate one token by each decoder")
     add_setting_flags(check, _ROWS)
     config = _add(commands, "config", "show the effective settings and where each comes from")
+    config.add_argument(
+        "--check", choices=ALL_ROLES, help="show nothing; exit 2 if that service would not start"
+    )
     add_setting_flags(config, _ROWS)
+    _add_install_units(commands)
     model = commands.add_parser("model", help="the model file", description="The model file.")
     actions = model.add_subparsers(dest="action", required=True, metavar="action")
     fetch = _add(actions, "fetch", "put the small default model into place, its sha256 checked")
     add_setting_flags(fetch, [row for row in _ROWS if row.key in _FETCH_SETTINGS])
     return parser
+
+
+def _add_install_units(commands: "argparse._SubParsersAction[LineParser]") -> None:
+    install = _add(commands, "install-units", "put the systemd units and /etc/ark into place")
+    install.add_argument(
+        "--root", default="/", metavar="FOLDER", help="write below it: an image, not this system"
+    )
+    install.add_argument(
+        "--exec", metavar="PATH", help="the ark-trio that the units run [this one]", default=None
+    )
+    install.add_argument("--gpu", action="store_true", help="engines are the private one, on GPUs")
+    install.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, do nothing"
+    )
+    install.add_argument("--uninstall", action="store_true", help="take the units away again")
 
 
 def _add_up(commands: "argparse._SubParsersAction[LineParser]") -> None:
