@@ -252,7 +252,6 @@ class ClientProtocol(H2Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the calls of this connection."""
-        self.end()
         super().connection_lost(exc)
 
     def end(self) -> None:
@@ -306,9 +305,10 @@ class _Processor(EventsProcessor):
         return release_and_tell
 
     def close(self, reason: str = "Connection closed") -> None:
-        """End the connection and the calls on it."""
-        self._protocol.end()
-        super().close(reason)
+        """End the connection and the calls on it. The first reason counts: that the connection is lost then, too, is ours."""
+        if not self._protocol.lost:
+            self._protocol.end()
+            super().close(reason)
 
     def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
         """Take the engine's settings."""

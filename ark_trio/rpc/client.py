@@ -21,7 +21,7 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
-from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unreachable
+from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unavailable, Unreachable
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.channel import ChannelOptions, LimitedChannel
@@ -178,7 +178,10 @@ def _terminated(reason: str) -> ArkError:
     """Return our error for a stream that ended without a status; grpclib tells the cause in words only."""
     log.info("engine_stream_terminated", reason=reason)
     if "reset by remote party" in reason:
-        if reason.endswith(f"error_code: {ErrorCodes.CANCEL}") or "CANCEL" in reason:
+        code = reason.rpartition(" ")[2]
+        if code == str(int(ErrorCodes.REFUSED_STREAM)):  # it has done nothing of it (RFC 9113, 8.7)
+            return Unavailable("The engine takes no more requests now. Try again shortly.")
+        if code == str(int(ErrorCodes.CANCEL)):
             return BackendCancelled("The engine gave the request up.")
         return BadBackend("The engine broke the stream off.")
     if reason == "Protocol error":

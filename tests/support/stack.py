@@ -161,7 +161,8 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
     log: list[dict[str, Any]] = []
 
     def keep(_logger: Any, _method: str, event: Any) -> Any:
-        log.append(dict(event))
+        # An exception would keep the frames that it passed, and all that they hold.
+        log.append({key: value for key, value in event.items() if key != "exc_info"})
         raise structlog.DropEvent
 
     structlog.configure(processors=[keep])
