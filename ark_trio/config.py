@@ -19,7 +19,7 @@ from ark_trio.settings.address import Bind as Bind  # noqa: PLC0414
 from ark_trio.settings.declare import Role, setting
 from ark_trio.settings.inherited import HOST, HOST_LIST, PORT, PREFILL
 from ark_trio.settings.load import Loaded, load
-from ark_trio.settings.parse import ByteCount, Seconds
+from ark_trio.settings.parse import ByteCount, ReasoningMarks, Seconds, ToolSyntaxes
 from ark_trio.settings.render import markdown_table
 
 Driver = Literal["llama", "echo", "xllm", "openai"]
@@ -283,6 +283,39 @@ class XllmSettings:
 
 
 @frozen(kw_only=True)
+class HttpSettings:
+    """The HTTP door."""
+
+    cors_origins: tuple[str, ...] = setting(
+        (), "Origins whose web pages may call, as https://host; * is any.", roles=_PROXY
+    )
+    root_path: str | None = setting(
+        None, "Path under which a proxy in front serves all of this, as /ai.", roles=_PROXY
+    )
+
+
+@frozen(kw_only=True)
+class TextSettings:
+    """How engines' text is read, where they leave reasoning or tool calls in it."""
+
+    reasoning: ReasoningMarks = setting(
+        (),
+        "How models mark reasoning: auto splits text that begins with <think>, open means that the template"
+        " has written it already.",
+        name="reasoning_marks",
+        default_text="`*=auto`",
+        roles=_PROXY,
+    )
+    tools: ToolSyntaxes = setting(
+        (),
+        "How models write tool calls: auto knows deepseek, hermes and mistral; json is a bare object.",
+        name="tool_syntaxes",
+        default_text="`*=auto`",
+        roles=_PROXY,
+    )
+
+
+@frozen(kw_only=True)
 class LogSettings:
     """The log, on standard error."""
 
@@ -327,6 +360,8 @@ class Settings:
     )
     workers: int = setting(1, "Processes of the gateway.", at_least=1, at_most=256, roles=_PROXY)
     limits: Limits = Limits()
+    http: HttpSettings = HttpSettings()
+    text: TextSettings = TextSettings()
     grpc: GrpcSettings = GrpcSettings()
     engine: EngineSettings = EngineSettings()
     xllm: XllmSettings = XllmSettings()

@@ -1,10 +1,13 @@
 """The Quart application: routes, error replies and limits, put together."""
 
+from typing import Any
+
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from ark_trio.api import chat, health, models
 from ark_trio.api.connection import ArkConnection
+from ark_trio.api.cors import allow_origin, answer_preflight
 from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError
@@ -17,6 +20,13 @@ class Web(QuartTrio):
     asgi_http_class = ArkConnection
     gateway: Gateway
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one ASGI scope, under the root path too, whether or not the proxy in front takes it off."""
+        root = (self.gateway.settings.http.root_path or "").strip("/")
+        if root and scope["type"] == "http" and scope["path"].startswith(f"/{root}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(f"/{root}")}
+        await super().__call__(scope, receive, send)
+
 
 def build_web(gateway: Gateway) -> Web:
     """Return the application that serves `gateway`."""
@@ -28,6 +38,8 @@ def build_web(gateway: Gateway) -> Web:
     web.url_map.merge_slashes = False
     for part in (chat, models, health):
         web.register_blueprint(part.blueprint)
+    web.before_request(answer_preflight)
+    web.after_request(allow_origin)
     web.register_error_handler(ArkError, reply_to_ark_error)
     web.register_error_handler(HTTPException, reply_to_http_exception)
     return web

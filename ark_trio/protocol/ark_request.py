@@ -4,8 +4,8 @@ Always the google.protobuf classes: 20 plain messages take 10 µs with them and 
 Source: docs/engine.md, "Request inputs".
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.chat_body import PARAMETERS
@@ -13,8 +13,6 @@ from ark_trio.protocol.chat_request import ChatRequest
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.value import NotEncodable, fill_value
 from ark_wire import ark_pb2
-
-_LOGPROBS: Final = ("logprobs", "top_logprobs")
 
 
 def encode_chat(chat: ChatRequest, *, req_id: str, model: str) -> ark_pb2.InferenceRequest:
@@ -25,14 +23,24 @@ def encode_chat(chat: ChatRequest, *, req_id: str, model: str) -> ark_pb2.Infere
     """
     request = ark_pb2.InferenceRequest(req_id=req_id, model_name=model)
     _fill_messages(request, chat.messages)
-    for name, value in chat.params.items():
-        if name not in _LOGPROBS:
-            _fill(request, PARAMETERS[name].key, value, param=name)
-    if chat.params.get("logprobs"):
-        # One number carries both parameters, and 0 would read as "none".
-        alternatives = max(1, chat.params.get("top_logprobs", 1))
-        _fill(request, "logprobs", alternatives, param="logprobs")
+    for key, (param, value) in _inputs(chat.params).items():
+        _fill(request, key, value, param=param)
     return request
+
+
+def _inputs(params: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return the engine's inputs and the parameter that each comes from."""
+    inputs: dict[str, tuple[str, Any]] = {}
+    for name, given in params.items():
+        for key, value in PARAMETERS[name].inputs(given).items():
+            _, other = inputs.get(key, ("", None))
+            if isinstance(other, dict):
+                # What the client spelled out wins over what follows from another parameter.
+                merged = {**other, **value} if name == key else {**value, **other}
+                inputs[key] = (key, merged)
+            else:
+                inputs[key] = (name, value)
+    return inputs
 
 
 def _fill(request: ark_pb2.InferenceRequest, key: str, value: Any, *, param: str) -> None:

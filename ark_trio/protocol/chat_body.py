@@ -9,6 +9,13 @@ from typing import Any, Final
 
 from attrs import NOTHING, frozen
 
+from ark_trio.protocol.constraint import (
+    StructuredOutputs,
+    parse_choice,
+    parse_schema,
+    parse_structured_outputs,
+    structured_inputs,
+)
 from ark_trio.protocol.fault import Fault, unexpected
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import (
@@ -21,6 +28,7 @@ from ark_trio.protocol.parameter import (
     refused,
 )
 from ark_trio.protocol.structure import Bounds, expect_object, expect_text, structure
+from ark_trio.protocol.thinking import effort_inputs, parse_thinking, thinking_inputs
 from ark_trio.protocol.tool import (
     ResponseFormat,
     check_tool_choice,
@@ -34,6 +42,15 @@ _BIAS: Final = Bounds(minimum=-100, maximum=100)
 _UNIT: Final = Bounds(minimum=0, maximum=1)
 _PENALTY: Final = Bounds(minimum=-2, maximum=2)
 _POSITIVE: Final = Bounds(minimum=1)
+_CONSTRAINTS: Final = (
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+)
+"""Ways to say what the answer's text must look like."""
 
 
 def _model(value: Any) -> str:
@@ -102,6 +119,11 @@ class ChatBody:
     stream: bool | None = acted_on("answer as server-sent events")
     stream_options: StreamOptions | None = acted_on("ignored unless stream is true")
 
+    include_reasoning: bool | None = acted_on("false leaves the reasoning out of the answer")
+    separate_reasoning: bool | None = acted_on(
+        "false leaves the reasoning in the text, between <think> and </think>"
+    )
+
     max_tokens: int | None = forwarded("int64_", key="max_new_tokens", bounds=_POSITIVE)
     max_completion_tokens: int | None = forwarded(
         "int64_", key="max_new_tokens", bounds=_POSITIVE, note="wins over max_tokens"
@@ -114,7 +136,9 @@ class ChatBody:
     frequency_penalty: float | None = forwarded("float_", bounds=_PENALTY)
     stop: str | tuple[str, ...] | None = forwarded("string_", "string_list", parse=_stop)
     logit_bias: dict[int, float] | None = forwarded("int64_dict", parse=_logit_bias)
-    logprobs: bool | None = forwarded("int64_", note="the number of alternatives, at least 1")
+    logprobs: bool | None = forwarded(
+        "int64_", note="the engine is asked for top_logprobs alternatives, at least 1"
+    )
     top_logprobs: int | None = forwarded(
         "int64_", key="logprobs", bounds=Bounds(minimum=0, maximum=20), note="needs logprobs"
     )
@@ -122,7 +146,11 @@ class ChatBody:
     tools: list[dict[str, Any]] | None = forwarded("value_list", parse=parse_tools)
     tool_choice: Any = forwarded("string_", "struct_", parse=parse_tool_choice, note="needs tools")
     parallel_tool_calls: bool | None = forwarded("bool_")
-    reasoning_effort: str | None = forwarded("string_")
+    reasoning_effort: str | None = forwarded(
+        "string_",
+        spread=effort_inputs,
+        note="none also tells the chat template not to think, as thinking does",
+    )
     verbosity: str | None = forwarded("string_")
 
     top_k: int | None = forwarded("int64_", bounds=Bounds(minimum=-1))
@@ -138,12 +166,22 @@ class ChatBody:
     chat_template_kwargs: dict[str, Any] | None = forwarded("struct_")
     continue_final_message: bool | None = forwarded("bool_")
     add_generation_prompt: bool | None = forwarded("bool_")
-    structured_outputs: dict[str, Any] | None = forwarded("struct_")
-    guided_json: Any = forwarded()
+    structured_outputs: StructuredOutputs | None = forwarded(
+        spread=structured_inputs,
+        parse=parse_structured_outputs,
+        note="one of json, regex, choice, grammar (as guided_…) and json_object (as response_format)",
+    )
+    guided_json: dict[str, Any] | None = forwarded("struct_", parse=parse_schema)
     guided_regex: str | None = forwarded("string_")
-    guided_choice: tuple[str, ...] | None = forwarded("string_list", "value_list")
+    guided_choice: tuple[str, ...] | None = forwarded("string_list", parse=parse_choice)
     guided_grammar: str | None = forwarded("string_", note="GBNF or EBNF")
-    thinking: Any = forwarded()
+    thinking: bool | None = forwarded(
+        "struct_",
+        key="chat_template_kwargs",
+        spread=thinking_inputs,
+        parse=parse_thinking,
+        note="as thinking and enable_thinking in chat_template_kwargs; auto leaves it to the model",
+    )
     priority: int | None = forwarded("int64_")
     cache_salt: str | None = forwarded("string_")
 
@@ -164,14 +202,20 @@ class ChatBody:
     functions: Any = refused("is no longer supported: use tools")
     function_call: Any = refused("is no longer supported: use tool_choice")
     store: Any = refused("answers can't be stored here", unless=(False,))
-    include_reasoning: Any = refused("reasoning can't be left out here", unless=(True,))
-    separate_reasoning: Any = refused("reasoning is always told apart here", unless=(True,))
 
     def __attrs_post_init__(self) -> None:
         """Check what takes two parameters to judge."""
         if self.top_logprobs is not None and not self.logprobs:
             raise Fault("is allowed only when logprobs is true", place="top_logprobs")
         check_tool_choice(self.tool_choice, self.tools)
+        self._check_constraints()
+
+    def _check_constraints(self) -> None:
+        given = [name for name in _CONSTRAINTS if getattr(self, name) is not None]
+        if self.response_format is not None and self.response_format["type"] == "text":
+            given.remove("response_format")
+        if len(given) > 1:
+            raise Fault(f"can't be combined with {given[0]}", place=given[1])
 
 
 PARAMETERS: Final[Mapping[str, Parameter]] = parameters_of(ChatBody)

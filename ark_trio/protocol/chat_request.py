@@ -11,6 +11,7 @@ from ark_trio.protocol.chat_body import PARAMETERS, ChatBody, StreamOptions
 from ark_trio.protocol.fault import invalid_request
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import Treatment
+from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.structure import structure
 
 _FORWARDED: Final = tuple(
@@ -34,6 +35,8 @@ class ChatRequest:
     """The totals so far on every chunk of a stream."""
     n: int = 1
     """Choices asked for. Forwarded only if the client set it."""
+    reading: Reading = field(factory=Reading)
+    """What the client wants to see of the answer; how its model writes is for the caller to add."""
     params: Mapping[str, Any] = field(factory=dict)
     """Parameters to forward that the client set, under OpenAI's names."""
     unknown: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         include_usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
         n=parsed.n or 1,
+        reading=_reading(parsed),
         params=_params(parsed),
         unknown=_unknown(raw),
     )
@@ -79,7 +83,21 @@ def _params(parsed: ChatBody) -> dict[str, Any]:
     params = {name: value for name in _FORWARDED if (value := getattr(parsed, name)) is not None}
     if "max_completion_tokens" in params:
         params.pop("max_tokens", None)
+    alternatives = params.pop("top_logprobs", None)
+    if params.pop("logprobs", False):
+        # One number carries both parameters, and 0 would read as "none".
+        params["logprobs"] = max(1, alternatives or 0)
     return params
+
+
+def _reading(parsed: ChatBody) -> Reading:
+    tools = parsed.tools if parsed.tool_choice != "none" else None
+    return Reading(
+        tool_names=frozenset(tool["function"]["name"] for tool in tools or ()),
+        include_reasoning=parsed.include_reasoning is not False,
+        separate_reasoning=parsed.separate_reasoning is not False,
+        top_logprobs=(parsed.top_logprobs or 0) if parsed.logprobs else None,
+    )
 
 
 def _unknown(raw: dict[str, Any]) -> tuple[str, ...]:

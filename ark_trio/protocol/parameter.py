@@ -34,11 +34,17 @@ class Parameter:
     treatment: Treatment
     key: str = ""
     """The engine's input that carries it, if forwarded."""
+    spread: Callable[[Any], Mapping[str, Any]] | None = None
+    """Where more than one input may carry it, or another value than the client's: the inputs for a value."""
     arms: tuple[str, ...] = ()
     """The arms of Value that it may arrive in; empty: any JSON."""
     bounds: Bounds | None = None
     note: str = ""
     """For readers of the documentation, and for the caller if refused."""
+
+    def inputs(self, value: Any) -> Mapping[str, Any]:
+        """Return the engine's inputs for a value."""
+        return {self.key: value} if self.spread is None else self.spread(value)
 
 
 def forwarded(
@@ -46,11 +52,17 @@ def forwarded(
     key: str = "",
     bounds: Bounds | None = None,
     parse: Callable[[Any], Any] | None = None,
+    spread: Callable[[Any], Mapping[str, Any]] | None = None,
     note: str = "",
 ) -> Any:
-    """Declare a parameter that the engine gets, under `key` or its own name."""
+    """Declare a parameter that the engine gets, under `key` or its own name, or as `spread` has it."""
     parameter = Parameter(
-        treatment=Treatment.FORWARDED, key=key, arms=arms, bounds=bounds, note=note
+        treatment=Treatment.FORWARDED,
+        key=key,
+        spread=spread,
+        arms=arms,
+        bounds=bounds,
+        note=note,
     )
     return _declare(parameter, parse, default=None)
 

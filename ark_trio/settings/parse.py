@@ -21,6 +21,13 @@ Seconds = Annotated[float, "seconds"]
 """A duration; text may carry ms, s, m or h."""
 ByteCount = Annotated[int, "bytes"]
 """A size; text may carry KiB, MiB or GiB."""
+ReasoningMarks = Annotated[tuple[str, ...], "reasoning"]
+"""How models mark their reasoning, as `MODEL=MARK`; `*` is every other model."""
+ToolSyntaxes = Annotated[tuple[str, ...], "tools"]
+"""How models write tool calls, as `MODEL=SYNTAX`; `*` is every other model."""
+
+_MARKS = ("auto", "open", "off")
+_SYNTAXES = ("auto", "deepseek", "hermes", "mistral", "json", "off")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _DURATION_UNITS = {None: 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0}
@@ -152,6 +159,18 @@ def _items(raw: object) -> list[str]:
     raise ValueError("not a list")
 
 
+def _per_model(words: tuple[str, ...]) -> Callable[[object], tuple[str, ...]]:
+    def parse(raw: object) -> tuple[str, ...]:
+        items = tuple(_items(raw))
+        for item in items:
+            model, _, word = item.rpartition("=")
+            if not model or word not in words:
+                raise ValueError("not MODEL=WORD")
+        return items
+
+    return parse
+
+
 def _target(item: str, default_port: int) -> Address:
     # A default port of 0 means that an entry must name its own.
     return parse_target(item, default_port=default_port or None)
@@ -198,6 +217,8 @@ _WORDS: dict[Any, str] = {
     Address: "host:port or [IPv6]:port",
     tuple[Address, ...]: "host:port,…",
     tuple[str, ...]: "name,…",
+    ReasoningMarks: f"MODEL=WORD,…; the word one of {', '.join(_MARKS)}; the model * is any other",
+    ToolSyntaxes: f"MODEL=WORD,…; the word one of {', '.join(_SYNTAXES)}; the model * is any other",
 }
 
 _PARSERS: dict[Any, Callable[[object], Any]] = {
@@ -210,6 +231,8 @@ _PARSERS: dict[Any, Callable[[object], Any]] = {
     Bind: lambda raw: parse_bind(_text(raw)),
     Address: lambda raw: parse_address(_text(raw), min_port=0),
     tuple[str, ...]: lambda raw: tuple(_items(raw)),
+    ReasoningMarks: _per_model(_MARKS),
+    ToolSyntaxes: _per_model(_SYNTAXES),
 }
 
 

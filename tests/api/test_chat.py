@@ -366,7 +366,7 @@ async def test_abort_ends_every_stream_with_an_error_and_done():
 async def test_a_bug_of_ours_is_told_to_the_client_and_harms_no_other(
     stream: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    from ark_trio.api import chat
+    from ark_trio.protocol import answer_text
 
     class Broken:
         def feed(self, _message: object) -> Step:
@@ -375,7 +375,7 @@ async def test_a_bug_of_ours_is_told_to_the_client_and_harms_no_other(
     async with open_fake_decoder(saying("a")) as decoder:
         async with open_client(decoder.settings()) as client:
             with monkeypatch.context() as patch:
-                patch.setattr(chat, "ResponseDecoder", Broken)
+                patch.setattr(answer_text, "ResponseDecoder", Broken)
                 broken = await client.ask("POST", CHAT, body(stream=stream))
             assert broken.status == 500
             assert "secret" not in broken.body.decode()

@@ -110,12 +110,12 @@ EXAMPLES: dict[str, list[Any]] = {
     "chat_template_kwargs": [{"enable_thinking": False}],
     "continue_final_message": [True],
     "add_generation_prompt": [False],
-    "structured_outputs": [{"regex": "a+"}],
+    "structured_outputs": [],  # several keys: test_constraint.py
     "guided_json": [{"type": "object"}, "{}"],
     "guided_regex": ["a+"],
     "guided_choice": [["a", "b"]],
     "guided_grammar": ["root ::= 'a'"],
-    "thinking": [{"type": "enabled"}],
+    "thinking": [{"type": "enabled"}, False],
     "priority": [1],
     "cache_salt": ["s"],
 }

@@ -198,8 +198,6 @@ def test_a_body_that_is_no_json_object_is_a_400_without_param(body):
         {"function_call": "auto"},
         {"store": True},
         {"store": 0},
-        {"include_reasoning": False},
-        {"separate_reasoning": False},
     ],
 )
 def test_what_the_backend_cannot_do_is_a_400_that_names_it(fields):

@@ -159,7 +159,7 @@ class Client:
 
     async def _run(self, scope: dict[str, Any], exchange: Exchange) -> None:
         try:
-            await self.web(scope, exchange.receive, exchange.send)  # type: ignore[arg-type]
+            await self.web(scope, exchange.receive, exchange.send)
         finally:
             exchange.over.set()
             exchange._changed.set()

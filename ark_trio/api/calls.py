@@ -1,0 +1,92 @@
+"""What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
+
+import re
+from collections.abc import Iterable
+from typing import TypeVar, cast
+
+from attrs import evolve
+from quart import Response, request
+from werkzeug.datastructures import Headers
+
+from ark_trio.api.connection import exchange
+from ark_trio.api.replies import json_reply
+from ark_trio.protocol.reading import Reading, ReasoningMark
+from ark_trio.protocol.tool_text import MARKED, Syntax
+from ark_trio.relay.answer import Decoder, Fold, Steps, StreamEncoder, fold_answer, stream_answer
+from ark_trio.relay.ask import Ask, Encode
+from ark_trio.rpc.client import Metadata
+from ark_trio.rpc.client import Response as ArkResponse
+from ark_trio.rpc.mailbox import Mailbox
+
+M = TypeVar("M")
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+ANY_MODEL = "*"
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+
+
+def ask_for(model: str, encode: Encode) -> Ask:
+    """Return the call to make for the request at hand, with its id and its place in a trace."""
+    return Ask(
+        model=model,
+        encode=encode,
+        request_id=exchange.get().record.request_id,
+        trace=trace_of(request.headers),
+    )
+
+
+def trace_of(headers: Headers) -> Metadata:
+    """Return the W3C trace context of a request, if it has a sane one. Source: W3C Trace Context, level 1."""
+    parent, state = headers.get("traceparent", ""), headers.get("tracestate", "")
+    if not _TRACEPARENT.fullmatch(parent):
+        return ()
+    if not _TRACESTATE.fullmatch(state):
+        return (("traceparent", parent),)
+    return (("traceparent", parent), ("tracestate", state))
+
+
+def reading_for(model: str, wanted: Reading) -> Reading:
+    """Return `wanted` with what the settings say of how `model` writes."""
+    text = exchange.get().gateway.settings.text
+    syntax = _rule(text.tools, model)
+    syntaxes = MARKED if syntax == "auto" else () if syntax == "off" else (cast(Syntax, syntax),)
+    return evolve(
+        wanted,
+        reasoning=cast(ReasoningMark, _rule(text.reasoning, model)),
+        # Without tools nothing is a call, whatever it looks like.
+        syntaxes=syntaxes if wanted.tool_names else (),
+    )
+
+
+def _rule(rules: Iterable[str], model: str) -> str:
+    known = {name: word for name, _, word in (rule.rpartition("=") for rule in rules)}
+    return known.get(model) or known.get(ANY_MODEL) or "auto"
+
+
+def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkResponse]:
+    """Start a call in the request's nursery, and return what it brings."""
+    here = exchange.get()
+    mailbox: Mailbox[ArkResponse] = Mailbox()
+    here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
+    return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
+
+
+async def reply_with_stream(steps: Steps[M], answer: StreamEncoder) -> Response:
+    """Begin a stream once the engine has said something, so that an early failure still gets its status."""
+    here = exchange.get()
+    keep_alive_s = here.gateway.settings.limits.keep_alive_s
+    first = await steps.take(keep_alive_s)
+    begin = None if first is None else b"".join(map(answer.feed, first))
+    body = stream_answer(begin, steps, answer, here.record, keep_alive_s)
+    return Response(body, headers=STREAM_HEADERS)
+
+
+async def reply_with_whole(steps: Steps[M], answer: Fold) -> Response:
+    """Answer in one piece."""
+    return json_reply(await fold_answer(steps, answer))

@@ -1,0 +1,81 @@
+"""What an answer's text must look like: a schema, a pattern, a choice or a grammar, in each of its spellings.
+
+`structured_outputs` is today's spelling of servers beside OpenAI, `guided_…` the older one; engines get the latter, whose
+grammar is the contract's own. Source: docs/engine.md, "Request inputs".
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+import orjson
+from attrs import field, frozen
+
+from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.structure import STRUCTURE, expect_object, structure
+
+
+def parse_schema(value: Any) -> dict[str, Any] | None:
+    """Return a JSON schema; some clients send it as text."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise unexpected("a JSON schema", value) from None
+    return None if value is None else expect_object(value)
+
+
+def parse_choice(value: Any) -> tuple[str, ...] | None:
+    """Return the texts of which the answer must be one."""
+    if value is None:
+        return None
+    choices = structure(value, tuple[str, ...])
+    if not choices:
+        raise Fault("expected at least one text, got an empty list")
+    return choices
+
+
+@frozen(kw_only=True)
+class StructuredOutputs:
+    """One constraint on the answer's text."""
+
+    json: dict[str, Any] | None = field(default=None, metadata={STRUCTURE: parse_schema})
+    """A JSON schema."""
+    regex: str | None = None
+    choice: tuple[str, ...] | None = field(default=None, metadata={STRUCTURE: parse_choice})
+    grammar: str | None = None
+    """GBNF or EBNF."""
+    json_object: bool | None = None
+    """Any JSON object."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse several constraints, and none."""
+        if len(self.given) != 1:
+            raise Fault("expected one of json, regex, choice, grammar and json_object")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The constraints that are set."""
+        values = attrs.asdict(self, recurse=False)
+        return tuple(name for name, value in values.items() if value not in (None, False))
+
+
+_KNOWN: Final = frozenset(attrs.fields_dict(StructuredOutputs))
+
+
+def parse_structured_outputs(value: Any) -> StructuredOutputs | None:
+    """Check `structured_outputs`. A constraint that is not known is refused: without it the answer would be another."""
+    if value is None:
+        return None
+    for name, setting in expect_object(value).items():
+        if name not in _KNOWN and setting not in (None, False):
+            raise Fault("is not available here", place=name)
+    return structure(value, StructuredOutputs)
+
+
+def structured_inputs(outputs: StructuredOutputs) -> Mapping[str, Any]:
+    """Return the engine's inputs for a constraint."""
+    (name,) = outputs.given
+    if name == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    return {f"guided_{name}": getattr(outputs, name)}
