@@ -119,21 +119,20 @@ _TOO_SLOW = {
 
 
 async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
-    first: list[Step] | None,
+    begin: bytes | None,
     steps: Steps[M],
     answer: StreamEncoder,
     record: Record,
     keep_alive_s: float,
 ) -> AsyncIterator[bytes]:
-    """Yield the answer's SSE bytes, one piece for all that waits, from `first` on (None: nothing yet).
+    """Yield the answer's SSE bytes, one piece for all that waits, from `begin` on (None: nothing yet).
 
     The status has been sent, so a failure is told in the stream. Holds nothing: the call lives in the request's nursery.
     """
-    batch = first
     try:
-        while batch is None or batch:
+        yield KEEP_ALIVE if begin is None else begin
+        while (batch := await steps.take(keep_alive_s)) != []:
             yield KEEP_ALIVE if batch is None else b"".join(map(answer.feed, batch))
-            batch = await steps.take(keep_alive_s)
         last = answer.feed(steps.flush()) + answer.end()
     except ArkError as error:
         record.end_failed(error)
