@@ -11,9 +11,11 @@ from attrs import NOTHING, frozen
 
 from ark_trio.protocol.constraint import (
     StructuredOutputs,
+    choice_inputs,
     parse_choice,
     parse_schema,
     parse_structured_outputs,
+    schema_inputs,
     structured_inputs,
 )
 from ark_trio.protocol.fault import Fault, unexpected
@@ -169,11 +171,23 @@ class ChatBody:
     structured_outputs: StructuredOutputs | None = forwarded(
         spread=structured_inputs,
         parse=parse_structured_outputs,
-        note="one of json, regex, choice, grammar (as guided_…) and json_object (as response_format)",
+        note="one of json, json_object (as response_format), choice, grammar (as guided_grammar) and regex",
     )
-    guided_json: dict[str, Any] | None = forwarded("struct_", parse=parse_schema)
+    guided_json: dict[str, Any] | None = forwarded(
+        "struct_",
+        key="response_format",
+        spread=schema_inputs,
+        parse=parse_schema,
+        note="as a json_schema; text that spells one is taken too",
+    )
     guided_regex: str | None = forwarded("string_")
-    guided_choice: tuple[str, ...] | None = forwarded("string_list", parse=parse_choice)
+    guided_choice: tuple[str, ...] | None = forwarded(
+        "string_",
+        key="guided_grammar",
+        spread=choice_inputs,
+        parse=parse_choice,
+        note="as a grammar with one rule",
+    )
     guided_grammar: str | None = forwarded("string_", note="GBNF or EBNF")
     thinking: bool | None = forwarded(
         "struct_",

@@ -1,7 +1,8 @@
 """What an answer's text must look like: a schema, a pattern, a choice or a grammar, in each of its spellings.
 
-`structured_outputs` is today's spelling of servers beside OpenAI, `guided_…` the older one; engines get the latter, whose
-grammar is the contract's own. Source: docs/engine.md, "Request inputs".
+`structured_outputs` is today's spelling of servers beside OpenAI, `guided_…` the older one. Engines get what the contract has:
+`response_format` and `guided_grammar`; it has no pattern, so `guided_regex` goes by its own name.
+Source: docs/engine.md, "Request inputs".
 """
 
 from collections.abc import Mapping
@@ -76,6 +77,32 @@ def parse_structured_outputs(value: Any) -> StructuredOutputs | None:
 def structured_inputs(outputs: StructuredOutputs) -> Mapping[str, Any]:
     """Return the engine's inputs for a constraint."""
     (name,) = outputs.given
-    if name == "json_object":
-        return {"response_format": {"type": "json_object"}}
-    return {f"guided_{name}": getattr(outputs, name)}
+    value = getattr(outputs, name)
+    match name:
+        case "json":
+            return schema_inputs(value)
+        case "choice":
+            return choice_inputs(value)
+        case "json_object":
+            return {"response_format": {"type": "json_object"}}
+        case _:
+            return {f"guided_{name}": value}
+
+
+def schema_inputs(schema: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the engine's inputs for a JSON schema."""
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return {"response_format": form}
+
+
+def choice_inputs(choices: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return the engine's inputs for a choice of texts: a grammar with one rule."""
+    return {"guided_grammar": "root ::= " + " | ".join(map(_literal, choices))}
+
+
+def _literal(text: str) -> str:
+    return '"' + "".join(_ESCAPES.get(char, char) for char in text) + '"'
+
+
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+"""Source: llama.cpp, grammars/README.md."""

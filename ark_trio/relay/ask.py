@@ -20,6 +20,8 @@ class Ask:
     """One backend call to make."""
 
     model: str
+    unary: bool = False
+    """The method answers with one message, by the contract's Call."""
     encode: Encode
     request_id: str
     """The client's, or one that was made for it; for logs. The engine's own req_id is another."""

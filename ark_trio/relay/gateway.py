@@ -10,20 +10,14 @@ import trio
 from attrs import define, field
 
 from ark_trio.config import Settings
-from ark_trio.errors import (
-    ArkError,
-    DeadlineExceeded,
-    InternalError,
-    ShuttingDown,
-    Unreachable,
-)
+from ark_trio.errors import ArkError, InternalError, ShuttingDown, Unreachable
 from ark_trio.fleet.admission import Admission
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.fleet.roster import Roster
 from ark_trio.relay.ask import Ask
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.channel import ChannelOptions
-from ark_trio.rpc.client import Response
+from ark_trio.rpc.client import ArkChannel, Metadata, Request, Response
 from ark_trio.rpc.mailbox import FailingSink
 
 log = structlog.get_logger()
@@ -101,35 +95,23 @@ class Gateway:
             decoder = self.fleet.choose(ask.model)
             with decoder.lease() as channel:
                 request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
-                await channel.stream(request, sink, metadata=ask.metadata)
+                if ask.unary:
+                    await _call_once(channel, request, sink, ask.metadata)
+                else:
+                    await channel.stream(request, sink, metadata=ask.metadata)
                 if isinstance(sink.error, Unreachable):
                     decoder.mark_away()
 
-    async def call_once(self, ask: Ask) -> Response:
-        """Make one unary call, within the time that a first token may take.
 
-        Raises:
-            ArkError: it failed.
-        """
-        if self.draining:
-            raise ShuttingDown("The gateway is being stopped.")
-        try:
-            with trio.fail_after(self.settings.limits.first_token_s):
-                async with self.admission.place():
-                    return await self._call_once(ask)
-        except trio.TooSlowError as error:
-            text = "The engine did not answer in time."
-            raise DeadlineExceeded(text, code="first_token_timeout") from error
-
-    async def _call_once(self, ask: Ask) -> Response:
-        decoder = self.fleet.choose(ask.model)
-        with decoder.lease() as channel:
-            request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
-            try:
-                return await channel.call(request, metadata=ask.metadata)
-            except Unreachable:
-                decoder.mark_away()
-                raise
+async def _call_once(
+    channel: ArkChannel, request: Request, sink: FailingSink[Response], metadata: Metadata
+) -> None:
+    try:
+        sink.feed(await channel.call(request, metadata=metadata))
+    except ArkError as error:
+        sink.fail(error)
+    else:
+        sink.end()
 
 
 @asynccontextmanager

@@ -9,6 +9,10 @@ from ark_trio.protocol.value import from_value
 SCHEMA = {"type": "object"}
 
 
+def form(schema):
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
 def inputs(**fields):
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
     request = encode_chat(parse_chat(orjson.dumps(body)), req_id="r", model="m")
@@ -19,18 +23,21 @@ def inputs(**fields):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"structured_outputs": {"json": SCHEMA}}, {"guided_json": SCHEMA}),
-        ({"structured_outputs": {"json": "{}"}}, {"guided_json": {}}),
+        ({"structured_outputs": {"json": SCHEMA}}, {"response_format": form(SCHEMA)}),
+        ({"structured_outputs": {"json": "{}"}}, {"response_format": form({})}),
         ({"structured_outputs": {"regex": "a+"}}, {"guided_regex": "a+"}),
-        ({"structured_outputs": {"choice": ["a", "b"]}}, {"guided_choice": ["a", "b"]}),
+        (
+            {"structured_outputs": {"choice": ["a", 'b "\\\n']}},
+            {"guided_grammar": 'root ::= "a" | "b \\"\\\\\\n"'},
+        ),
         ({"structured_outputs": {"grammar": "root"}}, {"guided_grammar": "root"}),
         (
             {"structured_outputs": {"json_object": True, "regex": None, "backend": None}},
             {"response_format": {"type": "json_object"}},
         ),
-        ({"guided_json": '{"type": "object"}'}, {"guided_json": SCHEMA}),
-        ({"guided_json": SCHEMA}, {"guided_json": SCHEMA}),
-        ({"guided_choice": ["a"]}, {"guided_choice": ["a"]}),
+        ({"guided_json": '{"type": "object"}'}, {"response_format": form(SCHEMA)}),
+        ({"guided_json": SCHEMA}, {"response_format": form(SCHEMA)}),
+        ({"guided_choice": ["é"]}, {"guided_grammar": 'root ::= "é"'}),
         (
             {"response_format": {"type": "text"}, "guided_regex": "a"},
             {"response_format": {"type": "text"}, "guided_regex": "a"},
