@@ -48,6 +48,10 @@ class Ledger:
         except trio.Cancelled:
             ended = "cancelled"
             raise
+        except BaseExceptionGroup as group:
+            # So it comes out of a nursery that the call holds. Beside anything else, that counts.
+            ended = "failed" if group.split(trio.Cancelled)[1] else "cancelled"
+            raise
         finally:
             self.running -= 1
             record.ended = ended
