@@ -30,6 +30,8 @@ log = structlog.get_logger()
 BACKLOG = 1024
 END_S = 1.0
 """Time for error frames to leave after streams are ended, before their connections are cut."""
+QUIET_S = 0.5
+"""Time in which connections that were accepted last may send their request, and are served."""
 STOP_MARGIN_S = 10.0
 """What the service manager is asked to wait beyond the longest drain."""
 
@@ -116,6 +118,7 @@ class Server:
             # Load balancers go on sending until they have seen /readyz, and are served meanwhile.
             await self._hurry_or(limits.settle_s)
         door.cancel()
+        await self._hurry_or(QUIET_S)
         self.gateway.drain()
         await self._context.terminated.set()
         await self._hurry_or(limits.drain_s)
@@ -160,7 +163,10 @@ def open_listener(settings: Settings) -> Iterator[socket.socket]:
     handed = take_listener(os.environ)
     if handed is not None:
         with handed:
-            require_runnable(evolve(settings, bind=_bound(handed)), "proxy")
+            bound = _bound(handed)
+            if bound != settings.bind:
+                log.warning("bind_ignored", bind=str(settings.bind), socket_unit=str(bound))
+            require_runnable(evolve(settings, bind=bound), "proxy")
             yield handed
         return
     bind = settings.bind
