@@ -24,19 +24,13 @@ from grpclib.server import Handler as CallHandler
 from grpclib.server import Server, Stream
 
 from ark_trio.errors import ArkError, InternalError, NotImplementedByEngine, ShuttingDown
-from ark_trio.protocol.value import from_value, to_value
+from ark_trio.protocol.value import fill_value, from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server_connection import ServerOptions, ServerProtocol
 from ark_trio.rpc.status import status_of_error
 from ark_wire import ark_pb2
-from ark_wire.inference import (
-    ControlRequest,
-    ControlResponse,
-    ControlType,
-    InferenceBase,
-    Value,
-)
+from ark_wire.inference import ControlType, InferenceBase
 
 log = structlog.get_logger()
 
@@ -209,7 +203,11 @@ class _GrpcServer(Server):
 
 
 class _Service(InferenceBase):
-    """betterproto's service, its inference messages read and written by upb: 10 µs instead of 575 for 20 messages."""
+    """betterproto's service, its messages read and written by upb.
+
+    That takes 10 µs instead of 575 for 20 messages; and of any bytes upb says whether they are a message, where
+    betterproto raises whatever comes up.
+    """
 
     def __init__(self, engine: Engine, options: ServerOptions) -> None:
         self.engine = engine
@@ -227,7 +225,9 @@ class _Service(InferenceBase):
             _SERVICE + "StreamingCall": Handler(self._on_stream, streaming, Request, Response),
             _SERVICE + "Call": Handler(self._on_call, unary, Request, Response),
             _SERVICE + "DistributeCall": Handler(self._on_unknown, unary, Request, Response),
-            _SERVICE + "Control": Handler(self._on_control, unary, ControlRequest, ControlResponse),
+            _SERVICE + "Control": Handler(
+                self._on_control, unary, ark_pb2.ControlRequest, ark_pb2.ControlResponse
+            ),
         }
 
     async def idle(self) -> None:
@@ -255,20 +255,21 @@ class _Service(InferenceBase):
             )
 
     async def _on_control(self, call: Call) -> None:
-        request: ControlRequest = await self._receive(call)
-        inputs = {key: _plain(value) for key, value in request.inputs.items()}
+        request = await self._receive(call)
+        inputs = {key: from_value(value) for key, value in request.inputs.items()}
         async with self._answering(call):
+            control_type = ControlType.try_value(request.control_type)
             outputs = await self._result(
-                lambda: self.engine.control(request.control_type, inputs), request.req_id
+                lambda: self.engine.control(control_type, inputs), request.req_id
             )
-            await call.send_message(
-                ControlResponse(
-                    req_id=request.req_id,
-                    control_name=request.control_name,
-                    control_type=request.control_type,
-                    outputs={key: _typed(value) for key, value in outputs.items()},
-                )
+            response = ark_pb2.ControlResponse(
+                req_id=request.req_id,
+                control_name=request.control_name,
+                control_type=request.control_type,
             )
+            for key, value in outputs.items():
+                fill_value(response.outputs[key], value)
+            await call.send_message(response)
 
     async def _on_unknown(self, call: Call) -> None:
         async with self._answering(call):
@@ -388,11 +389,3 @@ async def _settled(ended: "asyncio.Future[None]") -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
-
-
-def _plain(value: Value) -> Any:
-    return from_value(ark_pb2.Value.FromString(bytes(value)))
-
-
-def _typed(value: Any) -> Value:
-    return Value().parse(to_value(value).SerializeToString())

@@ -4,7 +4,9 @@ Only statuses that blame the request carry the engine's own words to the client:
 tokens, prompt has 9000"). Every other message may name hosts or paths, so it is logged and replaced.
 """
 
+import string
 from collections.abc import Mapping
+from urllib.parse import quote, unquote
 
 from grpclib.const import Status
 
@@ -28,6 +30,10 @@ CODE_KEY = "ark-error-code"
 PARAM_KEY = "ark-error-param"
 """Trailing metadata in which our engine names OpenAI's `error.param`."""
 MAX_MESSAGE_CHARS = 500
+_MAX_METADATA_CHARS = 128
+"""With the message, percent-encoded, within the 8 KiB of headers that gRPC's own clients take."""
+_PLAIN = string.punctuation.replace("%", "")
+"""What stands for itself in metadata, beside letters and digits; parameters have names that callers chose."""
 
 _TO_ERROR: dict[Status, tuple[type[ArkError], str | None]] = {
     Status.INVALID_ARGUMENT: (InvalidRequest, None),
@@ -87,10 +93,15 @@ def status_of_error(error: ArkError) -> tuple[Status, str, dict[str, str]]:
     metadata = {CODE_KEY: error.code, PARAM_KEY: error.param}
     return (
         status,
-        error.message,
-        {key: value for key, value in metadata.items() if value is not None},
+        error.message[:MAX_MESSAGE_CHARS],
+        {key: _encoded(value) for key, value in metadata.items() if value},
     )
 
 
+def _encoded(value: str) -> str:
+    """Return `value` as metadata may hold it: ASCII without spaces, other characters as gRPC spells messages."""
+    return quote(value[:_MAX_METADATA_CHARS], safe=_PLAIN, errors="replace")
+
+
 def _text(value: str | bytes | None) -> str | None:
-    return value if isinstance(value, str) else None
+    return unquote(value) if isinstance(value, str) else None

@@ -282,6 +282,30 @@ async def test_an_ark_error_travels_with_code_and_param():
         )
 
 
+@pytest.mark.parametrize(
+    "param",
+    ["temperature", "messages[0].content", "ключ", "a\nb", " a ", "50%25", "\x00\x7f", "🎉"],
+)
+async def test_the_name_of_any_parameter_arrives_as_the_caller_wrote_it(param: str):
+    error = InvalidRequest(f"{param} is unknown", param=param)
+    async with serving(failing(error)) as served, served.channel() as channel:
+        _, failure = await read(channel)
+        assert isinstance(failure, InvalidRequest)
+        assert failure.param == param
+
+
+@pytest.mark.parametrize("param", ["", "x" * 1_000_000, "🎉" * 100_000])
+async def test_a_refusal_fits_into_headers_whatever_was_asked(param: str):
+    error = InvalidRequest(f"This engine does not support {param}.", param=param)
+    async with serving(failing(error)) as served, open_h2_client(served.server.port) as client:
+        stream = await client.call(Request(req_id="r"))
+        await client.read_until_ended(stream)
+        headers = client.headers[stream]
+        assert headers["grpc-status"] == "3"
+        assert sum(len(key) + len(value) + 32 for key, value in headers.items()) < 8192
+        assert ("ark-error-param" in headers) == bool(param)
+
+
 async def test_a_failure_comes_after_what_was_said_before_it():
     async def script(request: Request, outbox: Outbox) -> None:
         for number in range(50):
@@ -318,21 +342,56 @@ async def test_a_message_over_the_limit_is_refused_unread():
         assert client.headers[fits]["grpc-status"] == "0"
 
 
+def framed(body: bytes) -> bytes:
+    return b"\0" + len(body).to_bytes(4, "big") + body
+
+
+def deep(field: int) -> bytes:
+    """An input of lists inside each other; inputs are field 3 of a request and field 4 of a control."""
+    value = b""
+    for _ in range(1000):
+        value = _field(10, _field(1, value))
+    return _field(field, _field(1, b"key") + _field(2, value))
+
+
+def _field(number: int, body: bytes) -> bytes:
+    size, left = b"", len(body)
+    while left > 127:
+        size, left = size + bytes([left & 127 | 128]), left >> 7
+    return bytes([number << 3 | 2]) + size + bytes([left]) + body
+
+
+@pytest.mark.parametrize("method", ["StreamingCall", "Call", "Control"])
 @pytest.mark.parametrize(
     ("data", "status"),
     [
         pytest.param(b"\1\0\0\0\0", "12", id="compressed"),
-        pytest.param(b"\0\0\0\0\2\xff\xff", "3", id="not a message"),
+        pytest.param(framed(b"\xff\xff"), "3", id="not a message"),
+        pytest.param(framed(b"\xff" * 50), "3", id="garbage"),
+        pytest.param(framed(b"\x0a\x02\xff\xfe"), "3", id="not UTF-8"),
+        pytest.param(framed(deep(3) + deep(4)), "3", id="deep"),
+        pytest.param(framed(b"\x0f"), "3", id="no such wire type"),
+        pytest.param(framed(b"\x22\x7f\x01"), "3", id="truncated"),
         pytest.param(b"\0\0\0\0\5ab", "3", id="cut short"),
         pytest.param(b"", "3", id="nothing"),
     ],
 )
-async def test_a_request_that_cant_be_read_is_refused(data: bytes, status: str):
+async def test_a_request_that_cant_be_read_is_refused(method: str, data: bytes, status: str):
     async with serving(nothing) as served, open_h2_client(served.server.port) as client:
-        stream = await client.send(data)
+        stream = await client.send(data, f"/inference.Inference/{method}")
         await client.read_until_ended(stream)
         assert client.headers[stream]["grpc-status"] == status
         assert not served.engine.ends
+
+
+async def test_a_control_that_nobody_knows_reaches_the_engine_as_its_number():
+    async with serving(nothing) as served, open_h2_client(served.server.port) as client:
+        request = framed(b"\x18\x63")
+        stream = await client.send(request, "/inference.Inference/Control")
+        await client.read_until_ended(stream)
+        assert client.headers[stream]["grpc-status"] == "0"
+        answer = ark_pb2.ControlResponse.FromString(client.data[stream][5:])
+        assert (answer.control_type, answer.outputs["type"].int64_) == (99, 99)
 
 
 async def test_a_request_that_never_arrives_is_given_up():
