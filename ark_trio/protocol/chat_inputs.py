@@ -1,10 +1,13 @@
 """An ARK request as plain inputs, on the engine's side. Source: docs/engine.md, "Request inputs"."""
 
-from typing import Any
+from typing import Any, Final
 
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.value import from_value
 from ark_wire import ark_pb2
+
+_HOLDERS: Final = (bytes, list, dict)
+"""Types in which bytes may be."""
 
 
 def decode_inputs(request: ark_pb2.InferenceRequest) -> dict[str, Any]:
@@ -26,15 +29,18 @@ def decode_inputs(request: ark_pb2.InferenceRequest) -> dict[str, Any]:
     return inputs
 
 
-def _text(key: str, value: Any) -> Any:
-    """Return `value` with its bytes, or the bytes in its list, as text."""
-    try:
-        if isinstance(value, bytes):
-            return value.decode()
-        if isinstance(value, list):
-            return [item.decode() if isinstance(item, bytes) else item for item in value]
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{key}: is not valid UTF-8.", param=key) from error
+def _text(place: str, value: Any) -> Any:
+    """Return `value` with its bytes, wherever they are in it, as text. Nesting is bounded: protobuf's readers see to it."""
+    match value:
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError as error:
+                raise InvalidRequest(f"{place}: is not valid UTF-8.", param=place) from error
+        case list():
+            return [_text(place, item) if type(item) in _HOLDERS else item for item in value]
+        case dict():
+            return {key: _text(place, item) for key, item in value.items()}
     return value
 
 

@@ -68,6 +68,14 @@ def test_bytes_are_text():
     }
 
 
+def test_bytes_are_text_however_deep_they_stand():
+    parts = [{"type": "text", "text": "grüße".encode()}]
+    got = decode_inputs(request(messages=[{"role": b"user", "content": b"hi", "parts": parts}]))
+    spelled = [{"type": "text", "text": "grüße"}]
+    assert got == {"messages": [{"role": "user", "content": "hi", "parts": spelled}]}
+    assert decode_inputs(request(logit_bias={5: b"x"})) == {"logit_bias": {5: "x"}}
+
+
 @pytest.mark.parametrize(
     ("inputs", "param"),
     [
@@ -86,6 +94,9 @@ def test_bytes_are_text():
             "messages",
         ),
         ({"stop": b"\xff"}, "stop"),
+        ({"stop": [b"a", b"\xff"]}, "stop"),
+        ({"messages": [{"role": "user", "content": b"\xff"}]}, "messages"),
+        ({"response_format": {"type": [{"x": b"\xff"}]}}, "response_format"),
         ({"messages__role": [b"user"], "messages__content": [b"\xff"]}, "messages.content"),
     ],
 )
