@@ -1,0 +1,85 @@
+"""The client of llama.cpp's server, against a server that answers what a test wants, on loopback."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import trio
+from attrs import define, field
+
+from ark_trio.engine.llama.client import LlamaClient, open_client
+from ark_trio.engine.llama.native import Native
+
+
+@define(eq=False)
+class FakeServer:
+    """Answers every request with `status` and `answer`. As llama.cpp does, it promises to keep a connection and closes it."""
+
+    status: int = 200
+    answer: bytes = b"{}"
+    requests: list[bytes] = field(factory=list)
+    """Head and body of each, in order."""
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            request = await _read_request(stream)
+            if request:
+                self.requests.append(request)
+                head = f"HTTP/1.1 {self.status} x\r\ncontent-length: {len(self.answer)}\r\n\r\n"
+                await stream.send_all(head.encode() + self.answer)
+                # Another request may come before the end is noticed; nobody reads it any more.
+                await stream.receive_some(1)
+
+
+async def _read_request(stream: trio.SocketStream) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data and (more := await stream.receive_some(65536)):
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    sizes = [
+        int(line.split(b":")[1])
+        for line in head.lower().split(b"\r\n")
+        if b"content-length" in line
+    ]
+    while sizes and len(body) < sizes[0]:
+        body += await stream.receive_some(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@asynccontextmanager
+async def client_of(server: FakeServer) -> AsyncIterator[LlamaClient]:
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+        port = listener.socket.getsockname()[1]
+        native = Native(
+            url=f"http://127.0.0.1:{port}", key="k", model_sha256="", build="", kv_type=""
+        )
+        with trio.fail_after(10):
+            async with open_client(native, patience_s=5) as client:
+                yield client
+        nursery.cancel_scope.cancel()
+
+
+async def ignore(chunk: dict[str, Any]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def test_no_request_is_sent_on_a_connection_that_may_be_closing():
+    server = FakeServer(answer=b'data: {"a": 1}\n\ndata: [DONE]\n\n')
+    chunks: list[Any] = []
+
+    async def keep(chunk: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        chunks.append(chunk)
+
+    async with client_of(server) as client:
+        for _ in range(3):
+            await client.stream("/completion", {}, keep)
+        server.answer = orjson.dumps({"tokens": [1]})
+        for _ in range(3):
+            assert await client.tokenize("x", special=False) == [1]
+    assert chunks == [{"a": 1}] * 3
+    assert len(server.requests) == 6
+    assert all(b"connection: close" in request.lower() for request in server.requests)
