@@ -1,19 +1,22 @@
-"""`app`, for `hypercorn ark_trio.app:app` and for serve.py: the gateway as one ASGI application.
+"""`app`, for `hypercorn ark_trio.app:app`: the gateway as one ASGI application.
 
 The lifespan task owns everything process-wide: it opens the gateway, tells the server that it may serve, and closes the
 gateway when the server is done.
 """
 
 import os
-from collections.abc import Callable
+import sys
 from typing import Any
 
+import orjson
 import structlog
 
 from ark_trio.api.web import Web, build_web
 from ark_trio.config import Settings, load_settings
-from ark_trio.errors import ConfigError
+from ark_trio.errors import ConfigError, Unavailable
+from ark_trio.hyper.patch import mend_hypercorn
 from ark_trio.log import configure_logging
+from ark_trio.protocol.error_body import error_body
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.rpc.asyncio_host import AsyncioHost, in_trio, leave_asyncio_plain
 
@@ -23,8 +26,8 @@ log = structlog.get_logger()
 class Application:
     """The ASGI application. Native under a Trio server; under an asyncio one it runs in a Trio thread of its own."""
 
-    def __init__(self, load: Callable[[], Settings]) -> None:
-        self._load = load
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._web: Web | None = None
         self._host = AsyncioHost(self._serve)
 
@@ -46,23 +49,20 @@ class Application:
                 await self._live(receive, send)
             case "http" if self._web is not None:
                 await self._web(scope, receive, send)
-            case _:
-                log.warning("scope_refused", type=scope["type"])
+            case "http":
+                await _refuse(send)
+            case "websocket":
+                await send({"type": "websocket.close"})
 
     async def _live(self, receive: Any, send: Any) -> None:
         """Open the gateway, serve until told to stop, close it."""
         await receive()
-        try:
-            settings = self._load()
-        except ConfigError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        configure_logging(settings)
+        configure_logging(self._settings)
         if self._host.hosting:
             log.warning(
                 "asyncio_worker", advice="hypercorn -k trio serves this natively, and faster"
             )
-        async with open_gateway(settings) as gateway:
+        async with open_gateway(self._settings) as gateway:
             self._web = build_web(gateway)
             try:
                 await send({"type": "lifespan.startup.complete"})
@@ -72,5 +72,23 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+async def _refuse(send: Any) -> None:
+    """Answer while the gateway is not open: before it is, or after it has crashed."""
+    error = Unavailable("The gateway is not running.")
+    headers = [(b"content-type", b"application/json"), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": orjson.dumps(error_body(error))})
+
+
+def _settings_or_exit() -> Settings:
+    """Read the settings. hypercorn has no way to report a bad one in a line, so the process ends here, with 2."""
+    try:
+        return load_settings({}, os.environ)
+    except ConfigError as error:
+        sys.stderr.write(f"ark-trio: {error}\n")
+        raise SystemExit(2) from error
+
+
 leave_asyncio_plain()
-app = Application(lambda: load_settings({}, os.environ))
+mend_hypercorn()
+app = Application(_settings_or_exit())

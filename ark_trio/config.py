@@ -406,8 +406,6 @@ def require_runnable(settings: Settings, role: Role) -> None:
     """
     if role == "proxy":
         _require_safe_bind(settings)
-        if settings.workers > 1:
-            raise ConfigError("workers: more than one is not available in this version")
     elif settings.engine.driver not in _BUILT_DRIVERS:
         built = " or ".join(_BUILT_DRIVERS)
         raise ConfigError(

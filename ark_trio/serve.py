@@ -4,6 +4,7 @@ The end is a sequence, read top to bottom in `_Server.stop`. What hypercorn's ow
 """
 
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +25,7 @@ from ark_trio.hyper.config import hyper_config
 from ark_trio.hyper.connection import Connection
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.systemd import SILENT, Notifier, open_notifier, take_listener
+from ark_trio.workers import Supervisor
 
 log = structlog.get_logger()
 
@@ -38,9 +40,22 @@ STOP_MARGIN_S = 10.0
 
 def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
     """Serve until a signal ends it; the process's exit code. `reload` reads the settings again."""
+    raise_descriptor_limit()
     with open_listener(settings) as listener, open_notifier(os.environ) as notifier:
+
+        def work(notifier: Notifier, orders: socket.socket) -> None:
+            trio.run(serve_worker, settings, listener, reload, notifier, orders)
+
+        if settings.workers > 1:
+            return Supervisor(count=settings.workers, work=work, notifier=notifier).run()
         trio.run(serve, settings, listener, reload, notifier)
     return 0
+
+
+def raise_descriptor_limit() -> None:
+    """Have as many descriptors as we may: each client takes one, and the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(
@@ -54,13 +69,57 @@ async def serve(
     SIGTERM drains, a second one or SIGINT ends at once, SIGHUP reloads.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
-            server = Server(gateway=gateway, reload=reload, notifier=notifier)
-            nursery.start_soon(server.heed, signals)
-            nursery.start_soon(notifier.feed_watchdog)
-            nursery.start_soon(notifier.keep_status, server.describe)
-            await server.run(listener)
-            nursery.cancel_scope.cancel()
+        await _serve(settings, listener, reload, notifier, signals)
+
+
+async def serve_worker(
+    settings: Settings,
+    listener: socket.socket,
+    reload: Callable[[], Settings],
+    notifier: Notifier,
+    orders: socket.socket,
+) -> None:
+    """Serve as one of several processes, heeding the signals that the parent passes on by `orders`."""
+    own = partial(share_of, workers=settings.workers)
+    async with trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel[int](8)
+        nursery.start_soon(_hear_parent, trio.socket.from_stdlib_socket(orders), send)
+        await _serve(own(settings), listener, lambda: own(reload()), notifier, receive)
+        nursery.cancel_scope.cancel()
+
+
+async def _hear_parent(orders: trio.socket.SocketType, send: trio.MemorySendChannel[int]) -> None:
+    """Pass on what the parent says; when it has died, drain."""
+    while said := await orders.recv(1):
+        await send.send(said[0])
+    log.error("parent_died")
+    await send.send(signal.SIGTERM)
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    reload: Callable[[], Settings],
+    notifier: Notifier,
+    signals: AsyncIterator[int],
+) -> None:
+    async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
+        server = Server(gateway=gateway, reload=reload, notifier=notifier)
+        nursery.start_soon(server.heed, signals)
+        nursery.start_soon(notifier.feed_watchdog)
+        nursery.start_soon(notifier.keep_status, server.describe)
+        await server.run(listener)
+        nursery.cancel_scope.cancel()
+
+
+def share_of(settings: Settings, workers: int) -> Settings:
+    """Return one worker's part of the limits that count for the whole gateway."""
+    limits = evolve(
+        settings.limits,
+        max_requests=-(-settings.limits.max_requests // workers),
+        max_waiting=-(-settings.limits.max_waiting // workers),
+    )
+    return evolve(settings, limits=limits)
 
 
 @define(kw_only=True, eq=False)

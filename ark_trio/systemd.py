@@ -90,7 +90,11 @@ class Notifier:
         # A manager that can't be told (restarted, its queue full) is no reason to fail.
         if self._socket is not None:
             with suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(), self._address)
+                message = "\n".join(lines).encode()
+                if self._address:
+                    self._socket.sendto(message, self._address)
+                else:
+                    self._socket.send(message)
 
 
 SILENT = Notifier(watchdog_s=None, socket=None)

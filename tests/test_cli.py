@@ -38,7 +38,6 @@ def run(capsys, *argv):
         (["proxy", "--max-req=3"], "unrecognized arguments: --max-req=3"),
         (["proxy", "--workers"], "--workers: expected one argument"),
         (["proxy", "--workers=x"], "--workers: workers = 'x': expected a whole number"),
-        (["proxy", "--workers=2"], "workers: more than one is not available in this version"),
         (["proxy", "--bind=0.0.0.0:1"], "ARK_INSECURE=1"),
         (["proxy", "--config=/nowhere.toml"], "/nowhere.toml: can't be read"),
         (["decoder", "--engine=xllm"], "the private engine's decoder needs one; set PREFILL_NODE_IP"),

@@ -241,7 +241,6 @@ def test_a_file_may_use_toml_s_own_types(tmp_path):
             "proxy",
             "10.0.0.1:1 is open to other hosts",
         ),
-        (Settings(workers=2), "proxy", "workers: .* not available in this version"),
         (
             Settings(engine=EngineSettings(driver="xllm")),
             "decoder",

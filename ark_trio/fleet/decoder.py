@@ -117,6 +117,9 @@ class Decoder:
                 return Served(models=self.default_models)
             except ArkError as error:
                 log.debug("decoder_watch_failed", decoder=str(self.address), reason=error.message)
+            except Exception:
+                # Whatever one decoder says, the others go on being watched and the gateway lives.
+                log.exception("decoder_watch_crashed", decoder=str(self.address))
         return None
 
     def _see(self, served: Served | None) -> None:

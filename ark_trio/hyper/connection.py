@@ -18,6 +18,7 @@ from typing import Any
 import h11
 import structlog
 import trio
+from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
@@ -39,12 +40,10 @@ _RESET = struct.pack("ii", 1, 0)
 class Connection(TCPServer):
     """hypercorn's connection; see the module's docstring."""
 
-    def __init__(
-        self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any
-    ) -> None:
+    def __init__(self, app: Any, config: Config, context: Any, state: Any, stream: Any) -> None:
         self._fate = fate.Fate()
         super().__init__(app, config, context, {**state, fate.KEY: self._fate}, stream)
-        self._limits = config
+        self._limits = config if isinstance(config, HyperConfig) else HyperConfig()
         self._plain = isinstance(stream, trio.SocketStream)
         self._unsent = bytearray()
         self._written = 0

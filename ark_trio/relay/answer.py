@@ -64,7 +64,8 @@ class Steps(Generic[M]):
         self._limits = limits
         self._record = record
         self._begun = False
-        self._last = record.started
+        self._waiting_since: float | None = record.started
+        """None: the last batch has been taken and nobody waits; what the client's pace costs is not the engine's fault."""
 
     async def take(self, patience_s: float = math.inf) -> list[Step] | None:
         """Return all steps that wait, at least one; `[]` at the end; None when `patience_s` passed in silence.
@@ -72,8 +73,10 @@ class Steps(Generic[M]):
         Raises:
             ArkError: the call failed; `DeadlineExceeded` with the limit's own code.
         """
-        deadline, code = self._deadline()
         now = trio.current_time()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        deadline, code = self._deadline(self._waiting_since)
         with trio.CancelScope(deadline=min(deadline, now + patience_s)):
             messages = await self._mailbox.take()
             return self._decode(messages)
@@ -86,10 +89,10 @@ class Steps(Generic[M]):
             if not self._begun:
                 raise BadBackend("The engine ended the answer before it began.")
             return []
-        self._last = trio.current_time()
+        self._waiting_since = None
         if not self._begun:
             self._begun = True
-            self._record.first_token = self._last
+            self._record.first_token = trio.current_time()
         steps = [self._decoder.feed(message) for message in messages]
         for step in steps:
             if step.usage is not None:
@@ -101,11 +104,11 @@ class Steps(Generic[M]):
         """Return what the decoder still held when the stream ended."""
         return self._decoder.end()
 
-    def _deadline(self) -> tuple[float, str]:
+    def _deadline(self, waiting_since: float) -> tuple[float, str]:
         if self._begun:
-            next_token = (self._last + self._limits.between_tokens_s, "token_timeout")
+            next_token = (waiting_since + self._limits.between_tokens_s, "token_timeout")
         else:
-            next_token = (self._record.started + self._limits.first_token_s, "first_token_timeout")
+            next_token = (waiting_since + self._limits.first_token_s, "first_token_timeout")
         if self._limits.total_s is None:
             return next_token
         return min(next_token, (self._record.started + self._limits.total_s, "total_timeout"))

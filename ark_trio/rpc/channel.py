@@ -52,6 +52,9 @@ class ChannelOptions:
 class LimitedStream(Stream[Any, Any]):
     """grpclib's call with a bound on the size of a message."""
 
+    message_bytes = 0
+    """Size of the last message."""
+
     async def recv_message(self) -> Any:
         """Return the next message, or None at the end. asyncio-flavoured.
 
@@ -73,6 +76,7 @@ class LimitedStream(Stream[Any, Any]):
                 raise BadBackend(
                     "The engine sent a message that is compressed or over the size limit."
                 )
+            self.message_bytes = size
             return self._codec.decode(await self._stream.recv_data(size), self._recv_type)
 
 

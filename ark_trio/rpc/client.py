@@ -15,7 +15,7 @@ from typing import Any, cast
 import structlog
 from attrs import field, frozen
 from google.protobuf.message import DecodeError
-from grpclib.client import Channel, Stream
+from grpclib.client import Stream
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from h2.errors import ErrorCodes
@@ -24,11 +24,11 @@ from h2.exceptions import H2Error
 from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unavailable, Unreachable
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
-from ark_trio.rpc.channel import ChannelOptions, LimitedChannel
+from ark_trio.rpc.channel import ChannelOptions, LimitedChannel, LimitedStream
 from ark_trio.rpc.mailbox import Sink
 from ark_trio.rpc.status import error_from_status
 from ark_wire import ark_pb2
-from ark_wire.inference import ControlRequest, ControlType, InferenceStub
+from ark_wire.inference import ControlRequest, ControlType
 
 log = structlog.get_logger()
 
@@ -38,6 +38,7 @@ Metadata = Sequence[tuple[str, str]]
 
 _STREAMING_CALL = "/inference.Inference/StreamingCall"
 _CALL = "/inference.Inference/Call"
+_CONTROL = "/inference.Inference/Control"
 _LOST = "The connection to the engine was lost."
 
 
@@ -82,7 +83,7 @@ class ArkChannel:
                 async with self._open(_STREAMING_CALL, Cardinality.UNARY_STREAM, metadata) as call:
                     await call.send_message(request, end=True)
                     while (message := await call.recv_message()) is not None:
-                        if not sink.feed(message):
+                        if not sink.feed(message, call.message_bytes):
                             await sink.room()
         except ArkError as error:
             sink.fail(error)
@@ -91,33 +92,43 @@ class ArkChannel:
 
     async def _own_call(self, request: Request, metadata: Metadata) -> Response:
         """asyncio-flavoured."""
+        response: Response = await self._own_unary(_CALL, request, Response, metadata)
+        return response
+
+    async def _own_control(self, control_type: int) -> dict[str, Any]:
+        """asyncio-flavoured. The answer is read by upb, which says of any bytes whether they are a message."""
+        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
+        response = await self._own_unary(_CONTROL, request, ark_pb2.ControlResponse, ())
+        return {key: from_value(value) for key, value in response.outputs.items()}
+
+    async def _own_unary(
+        self, route: str, request: Any, response_type: type[Any], metadata: Metadata
+    ) -> Any:
+        """asyncio-flavoured."""
         with _errors_become_ours():
-            async with self._open(_CALL, Cardinality.UNARY_UNARY, metadata) as call:
+            async with self._open(
+                route, Cardinality.UNARY_UNARY, metadata, type(request), response_type
+            ) as call:
                 await call.send_message(request, end=True)
                 response = await call.recv_message()
             if response is None:
                 raise BadBackend("The engine answered nothing.")
             return response
 
-    async def _own_control(self, control_type: int) -> dict[str, Any]:
-        """asyncio-flavoured."""
-        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
-        with _errors_become_ours():
-            await self._grpc.connected()
-            response = await InferenceStub(cast(Channel, self._grpc)).control(request)
-        outputs: Mapping[str, Any] = response.outputs
-        return {
-            key: from_value(ark_pb2.Value.FromString(bytes(value)))
-            for key, value in outputs.items()
-        }
-
     @asynccontextmanager
     async def _open(
-        self, route: str, cardinality: Cardinality, metadata: Metadata
-    ) -> AsyncIterator["Stream[Request, Response]"]:
+        self,
+        route: str,
+        cardinality: Cardinality,
+        metadata: Metadata,
+        request_type: type[Any] = Request,
+        response_type: type[Any] = Response,
+    ) -> AsyncIterator[LimitedStream]:
         """Open a call on the connection, made first if need be. asyncio-flavoured."""
         await self._grpc.connected()
-        call = self._grpc.request(route, cardinality, Request, Response, metadata=metadata)
+        call = self._grpc.request(
+            route, cardinality, request_type, response_type, metadata=metadata
+        )
         try:
             async with call:
                 try:

@@ -19,8 +19,8 @@ M_contra = TypeVar("M_contra", contravariant=True)
 class Sink(Protocol[M_contra]):
     """Where a call puts what it receives. The first `end` or `fail` is final; later words are ignored."""
 
-    def feed(self, message: M_contra) -> bool:
-        """Take one message. False: full, so await `room` before the next."""
+    def feed(self, message: M_contra, size: int = 0) -> bool:
+        """Take one message of `size` bytes. False: full, so await `room` before the next."""
 
     async def room(self) -> None:
         """Wait until there is room. asyncio-flavoured."""
@@ -42,8 +42,10 @@ class FailingSink(Sink[M_contra], Protocol[M_contra]):
 class Mailbox(Generic[M]):
     """A sink that one Trio task reads in batches."""
 
-    def __init__(self, limit: int = 64) -> None:
+    def __init__(self, limit: int = 64, limit_bytes: int = 64 << 10) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
         self._waiting: deque[M] = deque()
         self._ended = False
         self.error: ArkError | None = None
@@ -51,18 +53,22 @@ class Mailbox(Generic[M]):
         self._arrived = trio.Event()
         self._room = asyncio.Event()
 
-    def feed(self, message: M) -> bool:
-        """Take one message; see `Sink`. At most `limit` wait when the caller heeds the answer."""
+    def feed(self, message: M, size: int = 0) -> bool:
+        """Take one message; see `Sink`.
+
+        When the caller heeds the answer, at most `limit` messages wait, and `limit_bytes` and one message.
+        """
         if self._ended:
             return True
         self._waiting.append(message)
+        self._bytes += size
         self._arrived.set()
-        return len(self._waiting) < self._limit
+        return not self._full
 
     async def room(self) -> None:
         """Wait until the reader has taken what waits. asyncio-flavoured."""
         self._room.clear()
-        if len(self._waiting) >= self._limit and not self._ended:
+        if self._full and not self._ended:
             await self._room.wait()
 
     def end(self) -> None:
@@ -86,10 +92,15 @@ class Mailbox(Generic[M]):
             await self._arrived.wait()
         batch = list(self._waiting)
         self._waiting.clear()
+        self._bytes = 0
         self._room.set()
         if not batch and self.error is not None:
             raise self.error
         return batch
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) >= self._limit or self._bytes >= self._limit_bytes
 
     def _close(self, error: ArkError | None) -> None:
         if self._ended:

@@ -428,3 +428,24 @@ async def test_all_requests_share_one_connection_to_the_decoder():
                     nursery.start_soon(client.ask, "POST", CHAT, body())
             assert len(decoder.engine.calls) == 25
             assert len(decoder.server._grpc._connections) == 1
+
+
+async def test_a_client_that_reads_slowly_is_not_the_engines_delay(
+    autojump_clock: trio.testing.MockClock,
+):
+    async def flood(call: Call, outbox: Outbox) -> None:
+        for _ in range(3000):
+            await outbox.put(call.say(text("x" * 200)))
+        await outbox.put(call.say(finish()))
+
+    async with open_fake_decoder(flood) as decoder:
+        limits = Limits(between_tokens_s=2)
+        async with open_client(decoder.settings(limits=limits)) as client:
+            exchange = client.start("POST", CHAT, body())
+            await exchange.wait_for(1)
+            exchange.stop_reading()
+            await trio.sleep(10)
+            exchange.read_on()
+            await exchange.over.wait()
+    assert len(exchange.text) == 600_000
+    assert exchange.frames[-1] == "[DONE]"

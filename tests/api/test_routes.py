@@ -3,10 +3,11 @@
 import pytest
 import trio
 
-from ark_trio.config import Limits
+from ark_trio.config import Limits, Settings
 from ark_trio.errors import NotImplementedByEngine
 from tests.support.asgi import open_client
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
+from tests.support.wire_engine import WireCall, open_wire_engine
 
 CHAT = "/v1/chat/completions"
 
@@ -147,3 +148,37 @@ async def test_a_parameter_that_is_not_built_is_named():
         answer = await client.ask("POST", CHAT, request)
     assert answer.status == 400
     assert answer.json["error"]["param"] == "web_search_options"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xff" * 12,
+        b"\x0a\x02\xff\xfe",
+        b"\x0f",
+        b"\x22\x7f\x01",
+        b"\x22\x06\x0a\x04\xff\xff\xff\xff",
+    ],
+    ids=["garbage", "bad-utf8", "bad-wire-type", "cut", "bad-key"],
+)
+async def test_a_decoder_that_answers_control_with_nonsense_is_away_and_harms_no_other(
+    answer: bytes,
+):
+    async def nonsense(call: WireCall) -> None:
+        await call.headers()
+        await call.raw(answer)
+        await call.trailers(0)
+
+    async def unused(call: WireCall) -> None:
+        raise AssertionError
+
+    async with (
+        open_fake_decoder(saying("a")) as good,
+        open_wire_engine(unused, control=nonsense) as bad,
+    ):
+        settings = Settings(decoders=(bad.address, good.address))
+        async with open_client(settings) as client:
+            request = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+            for _ in range(4):
+                assert (await client.ask("POST", CHAT, request)).status == 200
+            assert [d.ready for d in client.web.gateway.fleet.decoders] == [False, True]

@@ -55,6 +55,14 @@ class Process:
         return [int(pid) for pid in path.read_text().split()]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that waits to be reaped does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 @contextmanager
 def running(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Process]:
     """Run a command of this environment in a session of its own; killed when the block ends."""

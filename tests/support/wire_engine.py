@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import trio
 from attrs import define, field
@@ -15,7 +15,6 @@ from h2.settings import SettingCodes
 from ark_trio.protocol.ark_step import encode_step
 from ark_trio.protocol.step import Step
 from ark_trio.settings.address import Address
-
 
 Act = Callable[["WireCall"], Awaitable[None]]
 
@@ -105,15 +104,20 @@ class Peer:
         sock.close()
 
 
+async def _unimplemented(call: WireCall) -> None:
+    await call.only_trailers(12)
+
+
 @define(eq=False)
 class WireEngine:
-    """Answers Control as UNIMPLEMENTED, and StreamingCalls by `act`."""
+    """Answers StreamingCalls by `act`, and Control by `control`."""
 
     act: Act
+    control: Act = _unimplemented
     max_streams: int = 1000
     calls: list[WireCall] = field(factory=list)
     peers: list[Peer] = field(factory=list)
-    address: Address = Address(host="127.0.0.1", port=0)
+    address: Address = field(default=Address(host="127.0.0.1", port=0))
 
     async def serve(self, stream: trio.SocketStream) -> None:
         h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
@@ -141,8 +145,8 @@ class WireEngine:
     async def _on(self, event: Any, peer: Peer, nursery: trio.Nursery) -> None:
         if isinstance(event, RequestReceived):
             call = WireCall(peer, event.stream_id)
-            if dict(event.headers)[":path"].endswith("/Control"):
-                await call.only_trailers(12)
+            if dict(cast(Any, event.headers))[":path"].endswith("/Control"):
+                nursery.start_soon(call.play, self.control)
             else:
                 self.calls.append(call)
                 nursery.start_soon(call.play, self.act)

@@ -1,0 +1,201 @@
+"""Several processes of the gateway behind one listening socket, and the parent that watches over them.
+
+The parent forks before anything else runs and serves nothing itself. Each worker has a socket to it. Workers say there, as
+services say it to systemd, that they are ready and alive; a dead one is replaced while the others go on, a hung one is
+killed first. The parent passes signals on there, and workers heed no others: a terminal or a service manager that signals
+the whole group would else be taken for a second SIGTERM. When the parent dies its workers drain.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+from attrs import define, field, frozen
+
+from ark_trio.systemd import Notifier
+
+log = structlog.get_logger()
+
+ALIVE_S = 2.0
+"""How often a worker says that its event loop turns."""
+HUNG_S = 30.0
+"""Silence after which a worker is taken to hang."""
+YOUNG_S = 10.0
+"""A worker that dies younger than this is replaced with a pause that doubles."""
+PAUSE_MAX_S = 30.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+Work = Callable[[Notifier, socket.socket], None]
+"""What a worker does: serve, telling the notifier, heeding the signals that arrive on the socket as bytes."""
+
+
+@define(eq=False)
+class _Worker:
+    number: int
+    pid: int
+    voice: socket.socket
+    """Where its datagrams arrive."""
+    born: float
+    heard: float
+    ready: bool = False
+    status: str = ""
+
+
+@frozen(kw_only=True)
+class _Vacancy:
+    number: int
+    not_before: float
+    pause_s: float
+
+
+@define(kw_only=True, eq=False)
+class Supervisor:
+    """The parent. Synchronous: it only waits."""
+
+    count: int
+    work: Work
+    notifier: Notifier
+    _workers: list[_Worker] = field(factory=list)
+    _vacancies: list[_Vacancy] = field(factory=list)
+    _pauses: dict[int, float] = field(factory=dict)
+    _stopping: bool = False
+    _failed: bool = False
+    _told_ready: bool = False
+
+    def run(self) -> int:
+        """Run until stopped and the last worker has ended; the exit code."""
+        selector = selectors.DefaultSelector()
+        woken, wake = socket.socketpair()
+        for sock in (woken, wake):
+            sock.setblocking(False)  # noqa: FBT003 (the standard library's signature)
+        selector.register(woken, selectors.EVENT_READ)
+        signal.set_wakeup_fd(wake.fileno())
+        for number in (*_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._vacancies = [
+            _Vacancy(number=i + 1, not_before=0.0, pause_s=0.0) for i in range(self.count)
+        ]
+        while self._workers or (self._vacancies and not self._stopping):
+            self._fill(selector)
+            for key, _ in selector.select(ALIVE_S / 2):
+                if key.fileobj is woken:
+                    for byte in _drain(woken):
+                        self._heed(byte)
+                else:
+                    self._hear(key.data)
+            self._reap(selector)
+            self._kill_hung()
+            self._tell()
+        signal.set_wakeup_fd(-1)
+        return 1 if self._failed else 0
+
+    def _fill(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        for vacancy in [v for v in self._vacancies if v.not_before <= now]:
+            self._vacancies.remove(vacancy)
+            worker = self._fork(vacancy.number)
+            self._pauses[worker.pid] = vacancy.pause_s
+            self._workers.append(worker)
+            selector.register(worker.voice, selectors.EVENT_READ, worker)
+
+    def _fork(self, number: int) -> _Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for sock in (ours, theirs):
+            sock.setblocking(False)  # noqa: FBT003
+        now = time.monotonic()
+        pid = os.fork()
+        if pid:
+            theirs.close()
+            log.info("worker_started", worker=number, pid=pid)
+            return _Worker(number, pid, ours, now, now)
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number_passed_on in _SIGNALS:
+                signal.signal(number_passed_on, signal.SIG_IGN)
+            for other in (ours, *(worker.voice for worker in self._workers)):
+                other.close()
+            self.work(Notifier(watchdog_s=ALIVE_S * 2, socket=theirs), theirs)
+            code = 0
+        except BaseException:  # the parent's code must not run in this process, whatever happened
+            log.exception("worker_crashed", worker=number)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _heed(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            return
+        if number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
+            self._stopping = True
+            self.notifier.status("stopping")
+        for worker in self._workers:
+            with suppress(OSError):  # it has died, which is seen to elsewhere
+                worker.voice.send(bytes([number]))
+
+    def _hear(self, worker: _Worker) -> None:
+        with suppress(OSError):
+            while message := worker.voice.recv(4096):
+                worker.heard = time.monotonic()
+                for line in message.decode(errors="replace").splitlines():
+                    key, _, value = line.partition("=")
+                    if key == "READY":
+                        worker.ready = True
+                    elif key == "STATUS":
+                        worker.status = value
+
+    def _reap(self, selector: selectors.BaseSelector) -> None:
+        for worker in tuple(self._workers):
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid == 0:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            self._workers.remove(worker)
+            selector.unregister(worker.voice)
+            worker.voice.close()
+            if self._stopping:
+                self._failed |= code != 0
+                continue
+            log.error("worker_died", worker=worker.number, pid=pid, code=code)
+            self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> None:
+        now = time.monotonic()
+        pause_s = 0.0
+        if now - worker.born < YOUNG_S:
+            pause_s = min(PAUSE_MAX_S, max(0.5, self._pauses.pop(worker.pid, 0.0) * 2))
+        self._vacancies.append(
+            _Vacancy(number=worker.number, not_before=now + pause_s, pause_s=pause_s)
+        )
+
+    def _kill_hung(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if now - worker.heard > HUNG_S:
+                log.error("worker_hangs", worker=worker.number, pid=worker.pid)
+                worker.heard = now
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _tell(self) -> None:
+        """Speak to the service manager for all."""
+        ready = sum(worker.ready for worker in self._workers)
+        if ready == self.count and not self._told_ready:
+            self._told_ready = True
+            self.notifier.ready(f"{ready} workers serve")
+        if self.notifier.watchdog_s is not None:
+            self.notifier.alive()
+
+
+def _drain(sock: socket.socket) -> bytes:
+    """Return the numbers of the signals that came."""
+    with suppress(BlockingIOError):
+        return sock.recv(4096)
+    return b""

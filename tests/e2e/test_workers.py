@@ -1,0 +1,124 @@
+"""Several workers behind one socket: one that dies is replaced, signals reach all, nothing outlives the parent."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.support.processes import (
+    Served,
+    engine,
+    free_port,
+    is_alive,
+    is_ready,
+    running,
+    wait_until,
+)
+from tests.support.wire import chat, connected, post, read_until, status
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+DONE = b"data: [DONE]\n\n"
+SLOW = "count=100000 gap_s=0.05"
+
+
+@contextmanager
+def proxy(decoder: Served, **env: str) -> Iterator[Served]:
+    port = free_port()
+    command = ["ark-trio", "proxy", "--workers", "2", "--bind", f"127.0.0.1:{port}"]
+    settings = {"ARK_DECODERS": f"127.0.0.1:{decoder.port}", **env}
+    with running(command, settings) as process:
+        wait_until(lambda: len(process.children()) == 2 and is_ready(port), what="two workers")
+        yield Served(process.popen, process.output, port)
+        workers = process.children() if process.popen.poll() is None else []
+        process.kill()
+        wait_until(lambda: not any(map(is_alive, workers)), 5, "the workers' end")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Served]:
+    with engine("decoder", "--served-names", "echo") as served:
+        yield served
+
+
+def streams(door: Served, count: int, script: str) -> list[object]:
+    """Streams that have begun, spread over the workers by the kernel."""
+    found = []
+    for _ in range(count):
+        context = connected(door.port)
+        sock = context.__enter__()
+        sock.sendall(post(chat(script)))
+        read_until(sock, b'"content":"')
+        found.append((context, sock))
+    return found
+
+
+def test_a_worker_that_dies_is_replaced_and_the_other_goes_on(decoder: Served):
+    with proxy(decoder) as door:
+        open_streams = streams(door, 12, "count=60 gap_s=0.05")
+        first, second = door.children()
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(door.children()) == 2 and first not in door.children(), 5)
+        assert second in door.children()
+        whole = 0
+        for context, sock in open_streams:  # type: ignore[misc]
+            with suppress(OSError):
+                whole += b'"finish_reason":"stop"' in read_until(sock, DONE)
+            context.__exit__(None, None, None)
+        assert 0 < whole < 12
+        wait_until(lambda: is_ready(door.port), 5)
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(decoder: Served):
+    with proxy(decoder) as door:
+        hung = door.children()[0]
+        os.kill(hung, signal.SIGSTOP)
+        wait_until(lambda: hung not in door.children(), within_s=45, what="the hung worker's end")
+        wait_until(lambda: len(door.children()) == 2, within_s=5)
+        assert "worker_hangs" in door.log
+
+
+def test_sigterm_drains_all_workers_and_the_parent_ends_last(decoder: Served):
+    with proxy(decoder, ARK_SETTLE_S="0") as door:
+        open_streams = streams(door, 8, "count=30 gap_s=0.05")
+        workers = door.children()
+        door.signal(signal.SIGTERM)
+        for context, sock in open_streams:  # type: ignore[misc]
+            assert b'"finish_reason":"stop"' in read_until(sock, DONE)
+            context.__exit__(None, None, None)
+        assert door.wait(5) == 0
+        assert not any(map(is_alive, workers))
+
+
+@pytest.mark.parametrize("to", ["parent", "group"])
+def test_sigint_ends_all_within_two_seconds(decoder: Served, to: str):
+    with proxy(decoder) as door:
+        open_streams = streams(door, 8, SLOW)
+        (door.signal if to == "parent" else lambda n: os.killpg(door.popen.pid, n))(signal.SIGINT)
+        for context, sock in open_streams:  # type: ignore[misc]
+            assert b"The gateway is being stopped." in read_until(sock, DONE, within_s=2)
+            context.__exit__(None, None, None)
+        assert door.wait(2) == 0
+        wait_until(lambda: status(decoder.port)["busy"] == 0, 2)
+
+
+def test_sigterm_to_the_whole_group_is_one_sigterm(decoder: Served):
+    with proxy(decoder, ARK_SETTLE_S="0") as door:
+        open_streams = streams(door, 4, "count=30 gap_s=0.05")
+        os.killpg(door.popen.pid, signal.SIGTERM)
+        for context, sock in open_streams:  # type: ignore[misc]
+            assert b'"finish_reason":"stop"' in read_until(sock, DONE)
+            context.__exit__(None, None, None)
+        assert door.wait(5) == 0
+
+
+def test_workers_end_when_their_parent_is_killed(decoder: Served):
+    with proxy(decoder, ARK_SETTLE_S="0", ARK_DRAIN_S="1") as door:
+        workers = door.children()
+        os.kill(door.popen.pid, signal.SIGKILL)
+        began = time.monotonic()
+        wait_until(lambda: not any(map(is_alive, workers)), 5)
+        assert time.monotonic() - began < 4
