@@ -1,22 +1,29 @@
 """What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, cast
 
+import structlog
+import trio
 from attrs import evolve
 from quart import Response, request
 from werkzeug.datastructures import Headers
 
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
+from ark_trio.errors import DeadlineExceeded
 from ark_trio.protocol.reading import Reading, ReasoningMark
+from ark_trio.protocol.several import Numbered
 from ark_trio.protocol.tool_text import MARKED, Syntax
 from ark_trio.relay.answer import Decoder, Fold, Steps, StreamEncoder, fold_answer, stream_answer
 from ark_trio.relay.ask import Ask, Encode
+from ark_trio.relay.several import open_parts
 from ark_trio.rpc.client import Metadata
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox
+
+log = structlog.get_logger()
 
 M = TypeVar("M")
 
@@ -31,10 +38,19 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 
-def ask_for(model: str, encode: Encode) -> Ask:
+def note_request(model: str, unknown: Sequence[str] = (), *, stream: bool = False) -> None:
+    """Write into the request's record what it asks; fields that nobody knows are told once, at debug."""
+    record = exchange.get().record
+    record.model, record.stream = model, stream
+    if unknown:
+        log.debug("fields_unknown", request_id=record.request_id, fields=list(unknown))
+
+
+def ask_for(model: str, encode: Encode, *, unary: bool = False) -> Ask:
     """Return the call to make for the request at hand, with its id and its place in a trace."""
     return Ask(
         model=model,
+        unary=unary,
         encode=encode,
         request_id=exchange.get().record.request_id,
         trace=trace_of(request.headers),
@@ -74,6 +90,33 @@ def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkResponse]:
     here = exchange.get()
     mailbox: Mailbox[ArkResponse] = Mailbox()
     here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
+    return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
+
+
+async def take_reply(ask: Ask) -> ArkResponse:
+    """Make a unary call in the request's nursery, and return its answer.
+
+    Raises:
+        ArkError: it failed, or took longer than a first token may.
+    """
+    here = exchange.get()
+    mailbox: Mailbox[ArkResponse] = Mailbox()
+    here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
+    try:
+        with trio.fail_after(here.gateway.settings.limits.first_token_s):
+            (reply,) = await mailbox.take()
+    except trio.TooSlowError as error:
+        text = "The engine did not answer in time."
+        raise DeadlineExceeded(text, code="first_token_timeout") from error
+    return reply
+
+
+def open_several_steps(asks: Sequence[Ask], decoder: Decoder[Numbered]) -> Steps[Numbered]:
+    """Start several calls in the request's nursery, and return what they bring, numbered."""
+    here = exchange.get()
+    mailbox, parts = open_parts(len(asks))
+    for ask, part in zip(asks, parts, strict=True):
+        here.nursery.start_soon(here.gateway.run_call, ask, part)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 
 

@@ -4,25 +4,22 @@ import time
 import uuid
 from functools import partial
 
-import structlog
 from quart import Blueprint, Response
 
 from ark_trio.api.body import read_json_body
 from ark_trio.api.calls import (
     ask_for,
+    note_request,
     open_steps,
     reading_for,
     reply_with_stream,
     reply_with_whole,
 )
-from ark_trio.api.connection import exchange
 from ark_trio.protocol.answer_text import AnswerDecoder
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.protocol.chat_stream import ChatStream
-
-log = structlog.get_logger()
 
 blueprint = Blueprint("chat", __name__)
 
@@ -35,10 +32,7 @@ async def create_chat_completion() -> Response:
     The backend call runs in the request's nursery; what it brings comes back through its mailbox.
     """
     chat = parse_chat(await read_json_body())
-    record = exchange.get().record
-    record.model, record.stream = chat.model, chat.stream
-    if chat.unknown:
-        log.debug("fields_unknown", request_id=record.request_id, fields=chat.unknown)
+    note_request(chat.model, chat.unknown, stream=chat.stream)
     decoder = AnswerDecoder(reading_for(chat.model, chat.reading))
     steps = open_steps(ask_for(chat.model, partial(encode_chat, chat)), decoder)
     answer_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())

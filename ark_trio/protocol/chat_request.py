@@ -3,23 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
 from attrs import field, fields, frozen
 
-from ark_trio.errors import InvalidRequest
-from ark_trio.protocol.chat_body import PARAMETERS, ChatBody, StreamOptions
-from ark_trio.protocol.fault import invalid_request
+from ark_trio.protocol.chat_body import PARAMETERS, ChatBody
+from ark_trio.protocol.json_body import parse_body, unknown_fields
 from ark_trio.protocol.message import Message
-from ark_trio.protocol.parameter import Treatment
+from ark_trio.protocol.parameter import values_to_forward
 from ark_trio.protocol.reading import Reading
-from ark_trio.protocol.structure import structure
+from ark_trio.protocol.sampling_body import StreamOptions
 
-_FORWARDED: Final = tuple(
-    name for name, known in PARAMETERS.items() if known.treatment is Treatment.FORWARDED
-)
 _MESSAGE_FIELDS: Final = frozenset(attribute.name for attribute in fields(Message))
-_MAX_UNKNOWN: Final = 32
-_MAX_UNKNOWN_NAME: Final = 64
 
 
 @frozen(kw_only=True)
@@ -49,11 +42,7 @@ def parse_chat(body: bytes) -> ChatRequest:
     Raises:
         InvalidRequest: and nothing else, whatever the bytes are.
     """
-    raw = _load_object(body)
-    try:
-        parsed = structure(raw, ChatBody)
-    except Exception as error:
-        raise invalid_request(error) from error
+    parsed, raw = parse_body(body, ChatBody)
     options = (parsed.stream and parsed.stream_options) or StreamOptions()
     return ChatRequest(
         model=parsed.model,
@@ -68,19 +57,8 @@ def parse_chat(body: bytes) -> ChatRequest:
     )
 
 
-def _load_object(body: bytes) -> dict[str, Any]:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # The parser's own words describe the bytes, not this program.
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
-    if not isinstance(raw, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return raw
-
-
 def _params(parsed: ChatBody) -> dict[str, Any]:
-    params = {name: value for name in _FORWARDED if (value := getattr(parsed, name)) is not None}
+    params = values_to_forward(parsed, PARAMETERS)
     if "max_completion_tokens" in params:
         params.pop("max_tokens", None)
     alternatives = params.pop("top_logprobs", None)
@@ -103,5 +81,4 @@ def _reading(parsed: ChatBody) -> Reading:
 def _unknown(raw: dict[str, Any]) -> tuple[str, ...]:
     names = raw.keys() - PARAMETERS.keys()
     in_messages: set[str] = set().union(*raw["messages"]) - _MESSAGE_FIELDS
-    names |= {f"messages[].{name}" for name in in_messages}
-    return tuple(sorted(name[:_MAX_UNKNOWN_NAME] for name in names)[:_MAX_UNKNOWN])
+    return unknown_fields(names | {f"messages[].{name}" for name in in_messages})

@@ -12,7 +12,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from ark_trio.protocol.fault import Fault
-from ark_trio.protocol.structure import BOUNDS, STRUCTURE, Bounds, structure
+from ark_trio.protocol.structure import BOUNDS, STRUCTURE, Bounds
 
 _PARAMETER: Final = "parameter"
 
@@ -53,6 +53,7 @@ def forwarded(
     bounds: Bounds | None = None,
     parse: Callable[[Any], Any] | None = None,
     spread: Callable[[Any], Mapping[str, Any]] | None = None,
+    default: Any = None,
     note: str = "",
 ) -> Any:
     """Declare a parameter that the engine gets, under `key` or its own name, or as `spread` has it."""
@@ -64,7 +65,7 @@ def forwarded(
         bounds=bounds,
         note=note,
     )
-    return _declare(parameter, parse, default=None)
+    return _declare(parameter, parse, default)
 
 
 def acted_on(
@@ -97,23 +98,35 @@ def refused(why: str, *, unless: Collection[Any] = ()) -> Any:
     return _declare(Parameter(treatment=Treatment.REFUSED, note=why), refuse, None)
 
 
-def checked_json(kind: Any) -> Callable[[Any], Any]:
-    """Return a parser that checks a value against a class and hands it on as it stands."""
-
-    def parse(value: Any) -> Any:
-        if value is not None:
-            structure(value, kind)
-        return value
-
-    return parse
-
-
 def parameters_of(body: type) -> Mapping[str, Parameter]:
     """Return what a body class declares, by name, in its order."""
     return {
         attribute.name: _named(attribute.metadata[_PARAMETER], attribute.name)
         for attribute in attrs.fields(body)
     }
+
+
+def values_to_forward(body: Any, table: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the forwarded parameters that the client set in a body, by name."""
+    names = [name for name, known in table.items() if known.treatment is Treatment.FORWARDED]
+    return {name: value for name in names if (value := getattr(body, name)) is not None}
+
+
+def engine_inputs(
+    params: Mapping[str, Any], table: Mapping[str, Parameter]
+) -> dict[str, tuple[str, Any]]:
+    """Return the engine's inputs for parameters, and which parameter each comes from."""
+    inputs: dict[str, tuple[str, Any]] = {}
+    for name, given in params.items():
+        for key, value in table[name].inputs(given).items():
+            _, other = inputs.get(key, ("", None))
+            if isinstance(other, dict):
+                # What the client spelled out wins over what follows from another parameter.
+                merged = {**other, **value} if name == key else {**value, **other}
+                inputs[key] = (key, merged)
+            else:
+                inputs[key] = (name, value)
+    return inputs
 
 
 def _named(parameter: Parameter, name: str) -> Parameter:

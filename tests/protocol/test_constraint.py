@@ -40,7 +40,7 @@ def inputs(**fields):
         ({"guided_choice": ["é"]}, {"guided_grammar": 'root ::= "é"'}),
         (
             {"response_format": {"type": "text"}, "guided_regex": "a"},
-            {"response_format": {"type": "text"}, "guided_regex": "a"},
+            {"guided_regex": "a"},
         ),
         ({"structured_outputs": None, "guided_json": None, "guided_choice": None}, {}),
     ],

@@ -11,6 +11,7 @@ from ark_trio.config import Settings
 from ark_trio.protocol.ark_step import encode_step
 from ark_trio.protocol.chat_inputs import decode_inputs
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
+from ark_trio.protocol.value import fill_value
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server import ArkServer, open_server
@@ -51,6 +52,8 @@ class FakeEngine:
     status: dict[str, Any] | Exception = field(
         factory=lambda: {"models": [MODEL], "max_model_len": 4096, "role": "decoder"}
     )
+    replies: dict[str, dict[str, Any]] = field(factory=dict)
+    """Outputs of unary methods, by method."""
     calls: list[Call] = field(factory=list)
 
     async def stream(self, request: ark_pb2.InferenceRequest, outbox: Outbox) -> None:
@@ -70,7 +73,14 @@ class FakeEngine:
             call.ended.set()
 
     async def call(self, request: ark_pb2.InferenceRequest) -> ark_pb2.InferenceResponse:
-        return ark_pb2.InferenceResponse(req_id=request.req_id)
+        call = Call(request)
+        self.calls.append(call)
+        await trio.lowlevel.checkpoint()
+        call.how = "finished"
+        response = ark_pb2.InferenceResponse(req_id=request.req_id)
+        for key, value in self.replies.get(request.method, {}).items():
+            fill_value(response.outputs[key], value)
+        return response
 
     async def control(self, control_type: ControlType, inputs: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(self.status, Exception):

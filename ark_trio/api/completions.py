@@ -1,0 +1,67 @@
+"""POST /v1/completions, streaming and not."""
+
+import time
+import uuid
+from functools import partial
+
+from quart import Blueprint, Response
+
+from ark_trio.api.body import read_json_body
+from ark_trio.api.calls import (
+    ask_for,
+    note_request,
+    open_several_steps,
+    reply_with_stream,
+    reply_with_whole,
+)
+from ark_trio.protocol.ark_request import encode_completion
+from ark_trio.protocol.completion_fold import CompletionFold
+from ark_trio.protocol.completion_request import parse_completion
+from ark_trio.protocol.completion_stream import CompletionStream
+from ark_trio.protocol.reading import Reading
+from ark_trio.protocol.several import SeveralAnswers
+
+blueprint = Blueprint("completions", __name__)
+
+
+@blueprint.post("/completions")
+@blueprint.post("/v1/completions")
+async def create_completion() -> Response:
+    """Complete one or several prompts, each by a call of its own."""
+    asked = parse_completion(await read_json_body())
+    note_request(asked.model, asked.unknown, stream=asked.stream)
+    prompts = len(asked.prompts)
+    reading = Reading(
+        reasoning="off",
+        separate_reasoning=False,
+        top_logprobs=asked.shown_logprobs,
+    )
+    steps = open_several_steps(
+        [
+            ask_for(asked.model, partial(encode_completion, asked, prompt))
+            for prompt in asked.prompts
+        ],
+        SeveralAnswers(reading, prompts=prompts, choices=asked.best_of),
+    )
+    answer_id, created = f"cmpl-{uuid.uuid4().hex}", int(time.time())
+    if not asked.stream:
+        fold = CompletionFold(
+            id=answer_id,
+            created=created,
+            model=asked.model,
+            prompts=prompts,
+            n=asked.n,
+            generated=asked.best_of,
+            alternatives=asked.alternatives,
+        )
+        return await reply_with_whole(steps, fold)
+    answer = CompletionStream(
+        id=answer_id,
+        created=created,
+        model=asked.model,
+        choices=prompts * asked.n,
+        alternatives=asked.alternatives,
+        include_usage=asked.include_usage,
+        continuous_usage=asked.continuous_usage,
+    )
+    return await reply_with_stream(steps, answer)

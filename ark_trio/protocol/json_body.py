@@ -1,0 +1,44 @@
+"""A request body, from bytes to a checked class of its endpoint."""
+
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from ark_trio.errors import InvalidRequest
+from ark_trio.protocol.fault import invalid_request
+from ark_trio.protocol.structure import structure
+
+T = TypeVar("T")
+
+_MAX_UNKNOWN: Final = 32
+_MAX_UNKNOWN_NAME: Final = 64
+
+
+def parse_body(body: bytes, kind: type[T]) -> tuple[T, dict[str, Any]]:
+    """Return the checked body, and the JSON object that it was.
+
+    Raises:
+        InvalidRequest: and nothing else, whatever the bytes are.
+    """
+    raw = _load_object(body)
+    try:
+        return structure(raw, kind), raw
+    except Exception as error:
+        raise invalid_request(error) from error
+
+
+def unknown_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of fields that nobody here knows, sorted, cut and bounded: for a debug log."""
+    return tuple(sorted(name[:_MAX_UNKNOWN_NAME] for name in names)[:_MAX_UNKNOWN])
+
+
+def _load_object(body: bytes) -> dict[str, Any]:
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The parser's own words describe the bytes, not this program.
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(raw, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return raw
