@@ -118,6 +118,12 @@ class BadBackend(ArkError):
     outcome = "bad_backend"
 
 
+class PrefillerFailed(BadBackend):
+    """The prefiller behind a decoder failed, refused what the decoder asked, or sent a state that is of no use."""
+
+    default_code = "prefiller_failed"
+
+
 class BackendCancelled(BadBackend):
     """The engine gave the request up though the client had not left."""
 

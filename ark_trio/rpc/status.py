@@ -21,6 +21,7 @@ from ark_trio.errors import (
     NotFound,
     NotImplementedByEngine,
     Overloaded,
+    PrefillerFailed,
     Unavailable,
     UnknownModel,
 )
@@ -84,6 +85,8 @@ def error_from_status(
     code, param = _text(metadata.get(CODE_KEY)), _text(metadata.get(PARAM_KEY))
     if kind is NotFound and code == UnknownModel.default_code:
         kind = UnknownModel
+    if kind is InternalError and code == PrefillerFailed.default_code:
+        kind, text = PrefillerFailed, "The prefiller behind this model failed."
     return kind(text, param=param, code=code)
 
 

@@ -14,7 +14,14 @@ from grpclib.reflection.v1.reflection_grpc import ServerReflectionStub
 from grpclib.reflection.v1.reflection_pb2 import ServerReflectionRequest
 from h2.settings import SettingCodes
 
-from ark_trio.errors import ArkError, InternalError, InvalidRequest, Overloaded, Unavailable
+from ark_trio.errors import (
+    ArkError,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    PrefillerFailed,
+    Unavailable,
+)
 from ark_trio.rpc.bridge import Bridge, open_bridge
 from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_trio.rpc.mailbox import Mailbox
@@ -292,6 +299,15 @@ async def test_the_name_of_any_parameter_arrives_as_the_caller_wrote_it(param: s
         _, failure = await read(channel)
         assert isinstance(failure, InvalidRequest)
         assert failure.param == param
+
+
+async def test_a_prefillers_failure_is_told_from_the_decoders_own_without_its_words():
+    error = PrefillerFailed("The state at /etc/secret does not fit.")
+    async with serving(failing(error)) as served, served.channel() as channel:
+        _, failure = await read(channel)
+        assert type(failure) is PrefillerFailed
+        assert (failure.status, failure.code) == (502, "prefiller_failed")
+        assert "secret" not in failure.message
 
 
 @pytest.mark.parametrize("param", ["", "x" * 1_000_000, "🎉" * 100_000])

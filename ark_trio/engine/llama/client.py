@@ -11,7 +11,14 @@ import structlog
 from attrs import frozen
 
 from ark_trio.engine.llama.native import Native
-from ark_trio.errors import ArkError, DeadlineExceeded, InternalError, InvalidRequest, Unavailable
+from ark_trio.errors import (
+    ArkError,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    PrefillerFailed,
+    Unavailable,
+)
 
 log = structlog.get_logger()
 
@@ -32,7 +39,7 @@ class LlamaClient:
 
     async def properties(self) -> Json:
         """Return what it tells of the model: template, capabilities, context."""
-        return dict(await self._ask("GET", "/props"))
+        return dict(await self._ask("GET", "/props", refused=_our_fault))
 
     async def apply_template(self, body: Mapping[str, Any]) -> str:
         """Return the prompt that a chat body becomes."""
@@ -45,27 +52,34 @@ class LlamaClient:
 
     async def detokenize(self, tokens: list[int]) -> str:
         """Return the text of `tokens`."""
-        return str((await self._ask("POST", "/detokenize", {"tokens": tokens}))["content"])
+        answer = await self._ask("POST", "/detokenize", {"tokens": tokens}, refused=_our_fault)
+        return str(answer["content"])
 
     async def evaluate(self, slot: int, tokens: list[int]) -> Json:
         """Have `slot` hold the KV cache of `tokens`, computing what it lacks; return the engine's timings."""
         body = {"prompt": tokens, "n_predict": 0, "id_slot": slot, "cache_prompt": True}
-        answer = await self._ask("POST", "/completion", body)
+        answer = await self._ask("POST", "/completion", body, refused=_our_fault)
         return dict(answer["timings"])
 
     async def save(self, slot: int, name: str) -> int:
         """Write the slot's state to the file `name` in the state folder; return how many tokens it holds."""
-        answer = await self._ask("POST", f"/slots/{slot}?action=save", {"filename": name})
+        path = f"/slots/{slot}?action=save"
+        answer = await self._ask("POST", path, {"filename": name}, refused=_our_fault)
         return int(answer["n_saved"])
 
     async def restore(self, slot: int, name: str) -> int:
-        """Read the slot's state from the file `name`; return how many tokens it holds."""
-        answer = await self._ask("POST", f"/slots/{slot}?action=restore", {"filename": name})
+        """Read the slot's state from the file `name`; return how many tokens it holds.
+
+        Raises:
+            PrefillerFailed: it isn't one.
+        """
+        path = f"/slots/{slot}?action=restore"
+        answer = await self._ask("POST", path, {"filename": name}, refused=_no_state)
         return int(answer["n_restored"])
 
     async def at_rest(self, slot: int) -> bool:
         """Whether nothing is computed for `slot`."""
-        slots = await self._ask("GET", "/slots")
+        slots = await self._ask("GET", "/slots", refused=_our_fault)
         return not slots[slot]["is_processing"]
 
     async def stream(
@@ -84,12 +98,20 @@ class LlamaClient:
                         if chunk is not None:
                             await on_chunk(chunk)
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        refused: Callable[[str], ArkError] = InvalidRequest,
+    ) -> Any:
+        """Return the answer. `refused` makes the error of a 400, whose text is llama.cpp's: not all ask for a user."""
         content = None if body is None else orjson.dumps(body)
         with _errors_become_ours():
             response = await self.http.request(method, path, content=content)
             if response.status_code != _OK:
-                raise _refusal(response.status_code, response.content)
+                raise _refusal(response.status_code, response.content, refused)
             return orjson.loads(response.content)
 
 
@@ -99,7 +121,7 @@ async def open_client(native: Native, *, patience_s: float) -> AsyncIterator[Lla
     timeout = httpx2.Timeout(patience_s, connect=_CONNECT_S)
     # Slots bound what is asked at once, so the pool needs no limit of its own to wait at. No connection is used twice:
     # llama.cpp closes those that have carried a stream, or have idled, without a word, and a request sent meanwhile is
-    # lost (14 of 80 second choices were). A new one on loopback costs 0.5 ms.
+    # lost (14 of 80 second choices were). A new one on loopback costs 0.2 ms.
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     headers = {
         "authorization": f"Bearer {native.key}",
@@ -132,22 +154,34 @@ def _chunk(line: str) -> Json | None:
     return chunk
 
 
-def _refusal(status: int, content: bytes) -> ArkError:
+def _our_fault(_reason: str) -> ArkError:
+    return InternalError("The engine failed.")
+
+
+def _no_state(_reason: str) -> ArkError:
+    return PrefillerFailed("The prefiller's state can't be restored.")
+
+
+def _refusal(
+    status: int, content: bytes, refused: Callable[[str], ArkError] = InvalidRequest
+) -> ArkError:
     try:
-        return _refusal_of(orjson.loads(content), status)
+        return _refusal_of(orjson.loads(content), status, refused)
     except orjson.JSONDecodeError:
         log.warning("llama_answer_unreadable", status=status)
         return InternalError("The engine failed.")
 
 
-def _refusal_of(answer: Json, status: int = 500) -> ArkError:
+def _refusal_of(
+    answer: Json, status: int = 500, refused: Callable[[str], ArkError] = InvalidRequest
+) -> ArkError:
     error = answer["error"]
     code, message = error.get("code", status), str(error.get("message", ""))
     if error.get("type") == "exceed_context_size_error":
         return context_exceeded(error["n_prompt_tokens"], error["n_ctx"])
     log.info("llama_refused", code=code, reason=message)
     if code == _BAD_REQUEST:
-        return InvalidRequest(_LIBRARY_NOISE.sub("", message))
+        return refused(_LIBRARY_NOISE.sub("", message))
     if code == _BUSY:
         return Unavailable("The engine is loading.")
     return InternalError("The engine failed.")

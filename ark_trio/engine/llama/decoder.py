@@ -17,10 +17,10 @@ from ark_trio.engine.llama.remote import Prefillers, open_prefillers
 from ark_trio.engine.llama.service import Loaded, open_loaded, read_tokens
 from ark_trio.engine.llama.step_gate import StepGate
 from ark_trio.errors import (
-    BadBackend,
     DeadlineExceeded,
     InvalidRequest,
     NotImplementedByEngine,
+    PrefillerFailed,
     Unavailable,
 )
 from ark_trio.protocol.ark_step import encode_step
@@ -152,7 +152,7 @@ class LlamaDecoder:
                 raise DeadlineExceeded("The prefiller ran out of time.") from error
             began = time.monotonic()
             if await self.loaded.client.restore(slot, path.name) != len(prompt):
-                raise BadBackend("The prefiller's state holds another number of tokens.")
+                raise PrefillerFailed("The prefiller's state holds another number of tokens.")
         self.loaded.prefill.note(slot, prompt)
         header = transfer.header
         self.loaded.counts.kv_bytes += header.bytes

@@ -23,7 +23,14 @@ from ark_trio.engine.llama.kv import (
     StateWriter,
     parse_header,
 )
-from ark_trio.errors import ArkError, BadBackend, Unavailable
+from ark_trio.errors import (
+    ArkError,
+    BadBackend,
+    DeadlineExceeded,
+    Overloaded,
+    PrefillerFailed,
+    Unavailable,
+)
 from ark_trio.protocol.value import fill_value, from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.channel import ChannelOptions
@@ -60,17 +67,21 @@ class Prefillers:
     async def fetch(self, req_id: str, tokens: list[int], path: Path) -> Transfer:
         """Have a prefiller compute `tokens`, and write the state to `path`.
 
-        One that can't be reached, or is lost on the way, is replaced by the next.
+        One that can't be reached, is lost on the way, or is full, is replaced by the next.
 
         Raises:
-            ArkError: none could; `Unavailable` when none is there.
+            ArkError: none could; `Unavailable` when none is there, `Overloaded` when those that are there are full.
         """
+        full: Overloaded | None = None
         for channel in random.sample(self.channels, len(self.channels)):
             try:
                 return await self._fetch_from(channel, req_id, tokens, path)
             except Unavailable as lost:
                 log.warning("prefiller_unavailable", reason=lost.message)
-        raise Unavailable("No prefiller is available now.")
+            except Overloaded as error:
+                log.info("prefiller_full")
+                full = error
+        raise full or Unavailable("No prefiller is available now.")
 
     async def _fetch_from(
         self, channel: ArkChannel, req_id: str, tokens: list[int], path: Path
@@ -89,7 +100,7 @@ class Prefillers:
                 outcome = error
             nursery.cancel_scope.cancel()
         if isinstance(outcome, ArkError):
-            raise outcome
+            raise _seen_from_here(outcome)
         return Transfer(header=outcome, seconds=time.monotonic() - began)
 
     async def _receive(self, mailbox: Mailbox[Response], tokens: int, path: Path) -> StateHeader:
@@ -108,6 +119,19 @@ class Prefillers:
                     break
             writer.end()
         return header
+
+
+def _seen_from_here(error: ArkError) -> ArkError:
+    """Return what a prefiller's failure is to the decoder's own caller, who asked no prefiller for anything."""
+    match error:
+        case Unavailable() | Overloaded() | DeadlineExceeded():
+            return error
+        case PrefillerFailed() | ArkError(code="context_length_exceeded"):
+            return error
+        case BadBackend():  # what it sent was of no use; the words are ours
+            return PrefillerFailed(error.message)
+    log.warning("prefiller_refused", outcome=error.outcome, reason=error.message)
+    return PrefillerFailed("The prefiller failed.")
 
 
 @asynccontextmanager

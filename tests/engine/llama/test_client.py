@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import pytest
 import trio
 from attrs import define, field
 
 from ark_trio.engine.llama.client import LlamaClient, open_client
 from ark_trio.engine.llama.native import Native
+from ark_trio.errors import ArkError, InternalError, InvalidRequest, PrefillerFailed
 
 
 @define(eq=False)
@@ -83,3 +85,30 @@ async def test_no_request_is_sent_on_a_connection_that_may_be_closing():
     assert chunks == [{"a": 1}] * 3
     assert len(server.requests) == 6
     assert all(b"connection: close" in request.lower() for request in server.requests)
+
+
+REFUSED = orjson.dumps(
+    {"error": {"code": 400, "message": "Unable to do /tmp/x: [json.exception.1] no"}}
+)
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind"),
+    [
+        (lambda client: client.apply_template({}), InvalidRequest),
+        (lambda client: client.tokenize("x", special=True), InvalidRequest),
+        (lambda client: client.stream("/completion", {}, ignore), InvalidRequest),
+        (lambda client: client.properties(), InternalError),
+        (lambda client: client.detokenize([1]), InternalError),
+        (lambda client: client.evaluate(0, [1]), InternalError),
+        (lambda client: client.save(0, "x.kv"), InternalError),
+        (lambda client: client.at_rest(0), InternalError),
+        (lambda client: client.restore(0, "x.kv"), PrefillerFailed),
+    ],
+)
+async def test_a_refusal_of_what_no_user_asked_for_blames_no_user(ask: Any, kind: type[ArkError]):
+    async with client_of(FakeServer(status=400, answer=REFUSED)) as client:
+        with pytest.raises(ArkError) as raised:
+            await ask(client)
+    assert type(raised.value) is kind
+    assert (raised.value.message == "Unable to do /tmp/x: no") == (kind is InvalidRequest)
