@@ -217,7 +217,7 @@ async def test_several_prompts_wait_for_a_client_that_does_not_read():
             exchange.read_on()
             with trio.fail_after(10):
                 await exchange.over.wait()
-    chosen = {index: "" for index in range(3)}
+    chosen = dict.fromkeys(range(3), "")
     for frame in exchange.frames[:-1]:
         for choice in frame["choices"]:
             chosen[choice["index"]] += choice["text"]
