@@ -41,6 +41,11 @@ class LlamaClient:
         """Return what it tells of the model: template, capabilities, context."""
         return dict(await self._ask("GET", "/props", refused=_our_fault))
 
+    async def vocabulary(self) -> int:
+        """Return how many tokens the model knows."""
+        models = await self._ask("GET", "/v1/models", refused=_our_fault)
+        return int(models["data"][0]["meta"]["n_vocab"])
+
     async def apply_template(self, body: Mapping[str, Any]) -> str:
         """Return the prompt that a chat body becomes."""
         return str((await self._ask("POST", "/apply-template", body))["prompt"])
@@ -87,7 +92,7 @@ class LlamaClient:
     ) -> None:
         """Generate, handing every chunk to `on_chunk`. Cancelled, it closes the connection, which stops the engine."""
         with _errors_become_ours():
-            async with self.http.stream("POST", path, content=orjson.dumps(body)) as response:
+            async with self.http.stream("POST", path, content=_json(body)) as response:
                 if response.status_code != _OK:
                     raise _refusal(response.status_code, await response.aread())
                 async with aclosing(
@@ -107,7 +112,7 @@ class LlamaClient:
         refused: Callable[[str], ArkError] = InvalidRequest,
     ) -> Any:
         """Return the answer. `refused` makes the error of a 400, whose text is llama.cpp's: not all ask for a user."""
-        content = None if body is None else orjson.dumps(body)
+        content = None if body is None else _json(body)
         with _errors_become_ours():
             response = await self.http.request(method, path, content=content)
             if response.status_code != _OK:
@@ -141,6 +146,11 @@ def context_exceeded(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
         " Shorten the prompt."
     )
     return InvalidRequest(text, param="messages", code="context_length_exceeded")
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    """Return the body as JSON. Within a schema foreign clients may send keys as numbers, which JSON spells as text."""
+    return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _chunk(line: str) -> Json | None:

@@ -12,7 +12,7 @@ from ark_trio.config import Settings
 from ark_trio.engine.ledger import CallRecord
 from ark_trio.engine.llama.chunks import ChunkReader
 from ark_trio.engine.llama.client import Json, context_exceeded
-from ark_trio.engine.llama.inputs import Wanted, check_messages, read_parameters
+from ark_trio.engine.llama.inputs import CHAT_ONLY, Wanted, check_messages, read_parameters
 from ark_trio.engine.llama.remote import Prefillers, open_prefillers
 from ark_trio.engine.llama.service import Loaded, open_loaded, read_tokens
 from ark_trio.engine.llama.step_gate import StepGate
@@ -105,16 +105,19 @@ class LlamaDecoder:
         tools = bool(self.loaded.properties["chat_template_caps"].get("supports_tools"))
         body: Json = {"messages": check_messages(inputs, tools=tools)}
         wanted = read_parameters(inputs, beside=frozenset({"messages"}))
-        prompt = await self.loaded.client.apply_template({**wanted.body, **body})
+        try:
+            prompt = await self.loaded.client.apply_template({**wanted.body, **body})
+        except InvalidRequest as error:
+            raise wanted.blame(error, "messages") from error
         tokens = await self.loaded.client.tokenize(prompt, special=True)
         return Job(path=_CHAT, prompt=tokens, body=body, wanted=wanted)
 
     async def _understand_completion(self, inputs: Mapping[str, Any]) -> Job:
-        wanted = read_parameters(inputs, beside=frozenset({"prompt"}))
+        wanted = read_parameters(inputs, beside=frozenset({"prompt"}), refused=CHAT_ONLY)
         if isinstance(inputs.get("prompt"), str):
             tokens = await self.loaded.client.tokenize(inputs["prompt"], special=True)
         else:
-            tokens = read_tokens(inputs, "prompt")
+            tokens = read_tokens(inputs, self.loaded.vocabulary, "prompt")
         if not tokens:
             raise InvalidRequest("The prompt is empty.", param="prompt")
         body: Json = {"prompt": tokens}
@@ -178,8 +181,11 @@ class LlamaDecoder:
             "id_slot": slot,
             "cache_prompt": True,
         }
-        with self.gate.member():
-            await self.loaded.client.stream(job.path, body, answer.listener(feed, self.gate))
+        try:
+            with self.gate.member():
+                await self.loaded.client.stream(job.path, body, answer.listener(feed, self.gate))
+        except InvalidRequest as error:
+            raise job.wanted.blame(error) from error
         self.loaded.counts.prompt(reader.timings["prompt_n"])
         self.loaded.counts.completion_tokens += reader.timings["predicted_n"]
         await answer.end_choice(reader)

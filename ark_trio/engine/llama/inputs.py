@@ -1,16 +1,28 @@
 """A request's inputs as the body that llama.cpp's server takes: everything is passed on, or refused by name."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
 
+from ark_trio.engine.llama.messages import check_message
+from ark_trio.engine.llama.readers import (
+    Json,
+    expect_object,
+    is_function,
+    number,
+    number_between,
+    optional_whole,
+    switch,
+    whole,
+)
 from ark_trio.errors import InvalidRequest
-
-Json = dict[str, Any]
 
 MAX_CHOICES = 128
 _RANDOM_SEED = 0xFFFFFFFF
+_INT32 = 2**31 - 1
+"""llama.cpp's whole numbers wrap beyond it."""
 
 
 @frozen(kw_only=True)
@@ -22,14 +34,31 @@ class Wanted:
     n: int
     max_prompt_tokens: int | None
     seed: int | None
+    constraint: str | None = None
+    """The parameter that says what the text must look like."""
+
+    def blame(self, error: InvalidRequest, otherwise: str | None = None) -> InvalidRequest:
+        """Return llama.cpp's refusal, naming the parameter that it is about; `otherwise`: if it is about none of ours."""
+        reason = error.message
+        for prefix in _LLAMA_PREFIXES:
+            reason = reason.removeprefix(prefix)
+        param = error.param or otherwise
+        if error.param is None and any(word in reason for word in ("schema", "grammar")):
+            param = self.constraint or ("tools" if "tools" in self.body else param)
+        return InvalidRequest(reason, param=param, code=error.code)
 
     def choice(self, index: int) -> Json:
         """Return the parameters of one choice; with a seed, each choice has its own that follows from it."""
         return self.body if self.seed is None else {**self.body, "seed": _seed(self.seed + index)}
 
 
-def read_parameters(inputs: Mapping[str, Any], *, beside: frozenset[str]) -> Wanted:
-    """Read all inputs but those in `beside`.
+def read_parameters(
+    inputs: Mapping[str, Any],
+    *,
+    beside: frozenset[str],
+    refused: frozenset[str] = frozenset(),
+) -> Wanted:
+    """Read all inputs but those in `beside`; those in `refused` have no meaning for the method that is asked.
 
     Raises:
         InvalidRequest: a parameter is ill-typed, or this engine can't do what it asks; `param` names it.
@@ -38,6 +67,8 @@ def read_parameters(inputs: Mapping[str, Any], *, beside: frozenset[str]) -> Wan
     for key, value in inputs.items():
         if key in beside or key in _HELD_HERE or value is None:
             continue
+        if key in refused:
+            raise InvalidRequest(f"{key} is for conversations only.", param=key)
         passed_on = _PASSED_ON.get(key)
         if passed_on is not None:
             body.update(passed_on(key, value))
@@ -45,9 +76,10 @@ def read_parameters(inputs: Mapping[str, Any], *, beside: frozenset[str]) -> Wan
             raise InvalidRequest(f"This engine does not support {key}.", param=key)
     return Wanted(
         body=body,
-        n=_whole("n", inputs.get("n", 1), low=1, high=MAX_CHOICES),
-        max_prompt_tokens=inputs.get("max_prompt_tokens"),
-        seed=None if inputs.get("seed") is None else _whole("seed", inputs["seed"]),
+        n=optional_whole("n", inputs, low=1, high=MAX_CHOICES) or 1,
+        max_prompt_tokens=optional_whole("max_prompt_tokens", inputs, low=1),
+        seed=optional_whole("seed", inputs),
+        constraint=_constraint(inputs),
     )
 
 
@@ -61,49 +93,87 @@ def check_messages(inputs: Mapping[str, Any], *, tools: bool) -> list[Json]:
     if not messages:
         raise InvalidRequest("messages are missing.", param="messages")
     for position, message in enumerate(messages):
-        content = message["content"]
-        for part in content if isinstance(content, list) else ():
-            if not isinstance(part, dict) or part.get("type") != "text":
-                place = f"messages[{position}].content"
-                raise InvalidRequest("This model reads text only.", param=place)
+        check_message(f"messages[{position}]", message)
     if inputs.get("tools") and not tools and inputs.get("tool_choice") != "none":
         raise InvalidRequest("This model's chat template has no place for tools.", param="tools")
     return list(messages)
 
 
-def _as_is(key: str, value: Any) -> Json:
+def _constraint(inputs: Mapping[str, Any]) -> str | None:
+    """Return the parameter that constrains the text, of which there may be one: llama.cpp would heed any of several."""
+    given = [key for key in _CONSTRAINTS if inputs.get(key) is not None]
+    if (inputs.get("response_format") or {}).get("type") == "text":
+        given.remove("response_format")
+    if len(given) > 1:
+        raise InvalidRequest(f"{given[1]} can't be combined with {given[0]}.", param=given[1])
+    return given[0] if given else None
+
+
+def _response_format(key: str, value: Any) -> Json:
+    kind = expect_object(key, value).get("type")
+    if kind not in ("text", "json_object", "json_schema"):
+        raise InvalidRequest(f"{key}.type must be text, json_object or json_schema.", param=key)
+    if kind == "json_schema":
+        place = f"{key}.json_schema"
+        given = expect_object(place, value.get("json_schema"))
+        expect_object(f"{place}.schema", given.get("schema"))
     return {key: value}
 
 
-def _number(key: str, value: Any) -> Json:
-    if type(value) not in (int, float):
-        raise InvalidRequest(f"{key} must be a number.", param=key)
+def _tools(key: str, value: Any) -> Json:
+    if not isinstance(value, list) or not all(
+        isinstance(tool, dict)
+        and tool.get("type") == "function"
+        and is_function(tool.get("function"))
+        for tool in value
+    ):
+        raise InvalidRequest(f"{key} must be a list of functions.", param=key)
     return {key: value}
 
 
-def _under(name: str) -> Callable[[str, Any], Json]:
-    def read(key: str, value: Any) -> Json:
-        return {name: _number(key, value)[key]}
+def _tool_choice(key: str, value: Any) -> Json:
+    named = isinstance(value, dict) and is_function(value.get("function"))
+    if not named and value not in ("none", "auto", "required"):
+        raise InvalidRequest(f"{key} must be none, auto, required or a function.", param=key)
+    return {key: value}
 
-    return read
+
+def _template_kwargs(key: str, value: Any) -> Json:
+    for name, setting in expect_object(key, value).items():
+        place = f"{key}.{name}"
+        if name in _TEMPLATES_OWN:
+            raise InvalidRequest(f"{place} is given by the request itself.", param=place)
+        if name == "enable_thinking":
+            switch(place, setting)
+    return {key: value}
+
+
+def _repetition_penalty(key: str, value: Any) -> Json:
+    if number(key, value)[key] <= 0:
+        raise InvalidRequest(f"{key} must be above 0.", param=key)
+    return {"repeat_penalty": value}
 
 
 def _max_tokens(key: str, value: Any) -> Json:
-    return {"max_tokens": _whole("max_tokens" if key == "max_new_tokens" else key, value, low=1)}
+    wanted = whole("max_tokens" if key == "max_new_tokens" else key, value, low=1)
+    return {"max_tokens": min(wanted, _INT32)}  # more than any context holds in any case
 
 
 def _top_k(key: str, value: Any) -> Json:
-    return {key: max(0, _whole(key, value, low=-1))}
+    # Beyond the vocabulary it changes nothing.
+    return {key: min(max(0, whole(key, value, low=-1)), _INT32)}
 
 
 def _logprobs(key: str, value: Any) -> Json:
-    return {key: True, "top_logprobs": _whole(key, value, low=1, high=20)}
+    return {key: True, "top_logprobs": whole(key, value, low=1, high=20)}
 
 
 def _logit_bias(key: str, value: Any) -> Json:
-    if not isinstance(value, dict) or not all(type(token) is int for token in value):
+    if not isinstance(value, dict) or not all(
+        type(token) is int and 0 <= token <= _INT32 for token in value
+    ):
         raise InvalidRequest("logit_bias must map token ids to numbers.", param=key)
-    return {key: {str(token): _number(key, bias)[key] for token, bias in value.items()}}
+    return {key: {str(token): number(key, bias)[key] for token, bias in value.items()}}
 
 
 def _stop(key: str, value: Any) -> Json:
@@ -114,28 +184,17 @@ def _stop(key: str, value: Any) -> Json:
 
 
 def _grammar(key: str, value: Any) -> Json:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value:
         raise InvalidRequest(f"{key} must be a grammar.", param=key)
     return {"grammar": value}
 
 
-def _json_schema(_key: str, value: Any) -> Json:
-    return {"json_schema": value}
+def _json_schema(key: str, value: Any) -> Json:
+    return {"json_schema": expect_object(key, value)}
 
 
 def _continue(key: str, value: Any) -> Json:
-    return {key: True, "add_generation_prompt": False} if value else {}
-
-
-def _whole(key: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
-    if (
-        type(value) is not int
-        or (low is not None and value < low)
-        or (high is not None and value > high)
-    ):
-        bounds = "" if low is None else f" from {low}" if high is None else f" from {low} to {high}"
-        raise InvalidRequest(f"{key} must be a whole number{bounds}.", param=key)
-    return value
+    return {key: True, "add_generation_prompt": False} if switch(key, value)[key] else {}
 
 
 def _seed(seed: int) -> int:
@@ -144,29 +203,50 @@ def _seed(seed: int) -> int:
     return 0 if folded == _RANDOM_SEED else folded
 
 
+CHAT_ONLY = frozenset(
+    {
+        "response_format",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "chat_template_kwargs",
+        "add_generation_prompt",
+        "continue_final_message",
+    }
+)
+"""Parameters that llama.cpp does not read beside a plain prompt."""
+
+_CONSTRAINTS = ("response_format", "guided_json", "guided_grammar")
+_TEMPLATES_OWN = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+"""What llama.cpp itself gives to a template, before it lets `chat_template_kwargs` replace it."""
+_LLAMA_PREFIXES = (
+    "Unable to generate parser for this template. Automatic parser generation failed: ",
+    "Failed to initialize samplers: ",
+)
+"""How llama.cpp introduces reasons, which are about the request, with what it was about to do."""
 _HELD_HERE = frozenset({"n", "seed", "max_prompt_tokens"})
 
 _PASSED_ON: Mapping[str, Callable[[str, Any], Json]] = {
     "max_new_tokens": _max_tokens,
-    "temperature": _number,
-    "top_p": _number,
+    "temperature": number_between(0, math.inf),
+    "top_p": number_between(0, 1),
     "top_k": _top_k,
-    "min_p": _number,
-    "presence_penalty": _number,
-    "frequency_penalty": _number,
-    "repetition_penalty": _under("repeat_penalty"),
+    "min_p": number_between(0, 1),
+    "presence_penalty": number,
+    "frequency_penalty": number,
+    "repetition_penalty": _repetition_penalty,
     "stop": _stop,
     "logprobs": _logprobs,
     "logit_bias": _logit_bias,
-    "response_format": _as_is,
-    "tools": _as_is,
-    "tool_choice": _as_is,
-    "parallel_tool_calls": _as_is,
+    "response_format": _response_format,
+    "tools": _tools,
+    "tool_choice": _tool_choice,
+    "parallel_tool_calls": switch,
     "guided_grammar": _grammar,
     "guided_json": _json_schema,
-    "ignore_eos": _as_is,
-    "chat_template_kwargs": _as_is,
-    "add_generation_prompt": _as_is,
+    "ignore_eos": switch,
+    "chat_template_kwargs": _template_kwargs,
+    "add_generation_prompt": switch,
     "continue_final_message": _continue,
 }
 

@@ -37,7 +37,7 @@ class LlamaPrefiller:
         self.loaded.check_model(request.model_name)
         if request.method != "prefill":
             raise NotImplementedByEngine("This is a prefiller; it offers prefill only.")
-        tokens = read_tokens(decode_inputs(request))
+        tokens = read_tokens(decode_inputs(request), self.loaded.vocabulary)
         if len(tokens) >= self.loaded.context_tokens:
             raise context_exceeded(len(tokens), self.loaded.context_tokens)
         with self.loaded.ledger.record(request.req_id) as record:

@@ -10,9 +10,11 @@ from attrs import define, field, frozen
 from ark_trio.config import Settings
 from ark_trio.engine.ledger import Ledger
 from ark_trio.engine.llama.client import LlamaClient, open_client
+from ark_trio.engine.llama.inputs import check_messages
 from ark_trio.engine.llama.kv import Origin
 from ark_trio.engine.llama.native import open_native
 from ark_trio.engine.llama.prefill import Prefill
+from ark_trio.engine.llama.readers import Json
 from ark_trio.engine.llama.run_dir import RunDir, open_run_dir
 from ark_trio.engine.llama.slots import SlotPool
 from ark_trio.errors import ArkError, InvalidRequest, NotImplementedByEngine, UnknownModel
@@ -53,6 +55,8 @@ class Loaded:
     names: Sequence[str]
     client: LlamaClient
     properties: Mapping[str, Any]
+    vocabulary: int
+    """Tokens that the model knows: ids below it are good."""
     origin: Origin
     pool: SlotPool
     prefill: Prefill
@@ -78,7 +82,7 @@ class Loaded:
         if request.method == "tokenize":
             outputs = await self._tokenize(inputs)
         elif request.method == "detokenize":
-            outputs = {"text": await self.client.detokenize(read_tokens(inputs))}
+            outputs = {"text": await self.client.detokenize(read_tokens(inputs, self.vocabulary))}
         else:
             raise NotImplementedByEngine("This engine has no such method.")
         response = Response(req_id=request.req_id, model_name=request.model_name)
@@ -119,11 +123,17 @@ class Loaded:
         if isinstance(text, str):
             tokens = await self.client.tokenize(text, special=False)
         elif inputs.get("messages"):
-            prompt = await self.client.apply_template({"messages": inputs["messages"]})
+            prompt = await self._prompt(check_messages(inputs, tools=True))
             tokens = await self.client.tokenize(prompt, special=True)
         else:
             raise InvalidRequest("tokenize needs text or messages.", param="text")
         return {"tokens": tokens, "count": len(tokens), "max_model_len": self.context_tokens}
+
+    async def _prompt(self, messages: list[Json]) -> str:
+        try:
+            return await self.client.apply_template({"messages": messages})
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, param="messages") from error
 
 
 @asynccontextmanager
@@ -149,6 +159,7 @@ async def open_loaded(settings: Settings, role: Role) -> AsyncIterator[Loaded]:
                     names=tuple(names),
                     client=client,
                     properties=await client.properties(),
+                    vocabulary=await client.vocabulary(),
                     origin=Origin(
                         model=native.model_sha256, build=native.build, kv_type=native.kv_type
                     ),
@@ -166,16 +177,17 @@ async def open_loaded(settings: Settings, role: Role) -> AsyncIterator[Loaded]:
                 nursery.cancel_scope.cancel()
 
 
-def read_tokens(inputs: Mapping[str, Any], key: str = "tokens") -> list[int]:
+def read_tokens(inputs: Mapping[str, Any], vocabulary: int, key: str = "tokens") -> list[int]:
     """Return the token ids under `key`.
 
     Raises:
-        InvalidRequest: they are missing or no ids.
+        InvalidRequest: they are missing or no ids of the model's.
     """
     tokens = inputs.get(key)
     good = isinstance(tokens, list) and all(
-        type(token) is int and 0 <= token < 2**31 for token in tokens
+        type(token) is int and 0 <= token < vocabulary for token in tokens
     )
     if not good or not tokens:
-        raise InvalidRequest(f"{key} must be a list of at least one token id.", param=key)
+        text = f"{key} must be a list of at least one token id, each below {vocabulary}."
+        raise InvalidRequest(text, param=key)
     return list(tokens)

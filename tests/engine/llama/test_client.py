@@ -99,6 +99,7 @@ REFUSED = orjson.dumps(
         (lambda client: client.tokenize("x", special=True), InvalidRequest),
         (lambda client: client.stream("/completion", {}, ignore), InvalidRequest),
         (lambda client: client.properties(), InternalError),
+        (lambda client: client.vocabulary(), InternalError),
         (lambda client: client.detokenize([1]), InternalError),
         (lambda client: client.evaluate(0, [1]), InternalError),
         (lambda client: client.save(0, "x.kv"), InternalError),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ark_trio.engine.llama.inputs import check_messages, read_parameters
+from ark_trio.engine.llama.inputs import CHAT_ONLY, check_messages, read_parameters
 from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.chat_body import PARAMETERS
 
@@ -16,7 +16,9 @@ NOTHING = frozenset[str]()
     [
         ({"max_new_tokens": 5}, {"max_tokens": 5}),
         ({"temperature": 0}, {"temperature": 0}),
+        ({"max_new_tokens": 2**32 + 2}, {"max_tokens": 2**31 - 1}),
         ({"top_k": -1}, {"top_k": 0}),
+        ({"top_k": 2**32 + 1}, {"top_k": 2**31 - 1}),
         ({"repetition_penalty": 1.1}, {"repeat_penalty": 1.1}),
         ({"logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
         ({"logit_bias": {5: -100, 6: 0.5}}, {"logit_bias": {"5": -100, "6": 0.5}}),
@@ -29,7 +31,16 @@ NOTHING = frozenset[str]()
             {"response_format": {"type": "json_object"}},
         ),
         ({"min_tokens": 0, "length_penalty": 1.0, "skip_special_tokens": True}, {}),
-        ({"top_p": None}, {}),
+        ({"top_p": None, "n": None, "seed": None, "max_prompt_tokens": None}, {}),
+        ({"continue_final_message": False}, {}),
+        (
+            {"continue_final_message": True},
+            {"continue_final_message": True, "add_generation_prompt": False},
+        ),
+        (
+            {"response_format": {"type": "text"}, "guided_grammar": "g"},
+            {"response_format": {"type": "text"}, "grammar": "g"},
+        ),
     ],
 )
 def test_parameters_take_llama_cpps_names(inputs: dict[str, Any], body: dict[str, Any]):
@@ -58,6 +69,41 @@ def test_parameters_take_llama_cpps_names(inputs: dict[str, Any], body: dict[str
         ("logprobs", 21),
         ("logit_bias", {"5": 1}),
         ("logit_bias", {5: "x"}),
+        ("logit_bias", {5: float("inf")}),
+        ("logit_bias", {-5: 1}),
+        ("logit_bias", {2**31: 1}),
+        ("temperature", float("nan")),
+        ("temperature", -0.5),
+        ("top_p", float("inf")),
+        ("top_p", 1.5),
+        ("min_p", -0.1),
+        ("presence_penalty", float("-inf")),
+        ("repetition_penalty", 0),
+        ("max_new_tokens", 0),
+        ("max_new_tokens", 1.5),
+        ("max_prompt_tokens", "x"),
+        ("max_prompt_tokens", -1),
+        ("n", "3"),
+        ("seed", True),
+        ("logprobs", True),
+        ("guided_grammar", ""),
+        ("guided_json", "x"),
+        ("guided_json", True),
+        ("guided_json", {5: "x"}),
+        ("response_format", "x"),
+        ("response_format", {5: "x"}),
+        ("response_format", {"type": "xml"}),
+        ("tools", "x"),
+        ("tools", [{"type": "function"}]),
+        ("tools", [{"type": "retrieval", "function": {"name": "f"}}]),
+        ("tool_choice", 1),
+        ("tool_choice", "maybe"),
+        ("tool_choice", {"type": "function"}),
+        ("parallel_tool_calls", 1),
+        ("ignore_eos", "x"),
+        ("add_generation_prompt", "x"),
+        ("continue_final_message", 1),
+        ("chat_template_kwargs", "x"),
         ("stop", ""),
         ("stop", [1]),
         ("guided_grammar", {}),
@@ -66,7 +112,76 @@ def test_parameters_take_llama_cpps_names(inputs: dict[str, Any], body: dict[str
 def test_what_it_cant_do_is_refused_by_name(key: str, value: Any):
     with pytest.raises(InvalidRequest) as raised:
         read_parameters({key: value}, beside=NOTHING)
-    assert raised.value.param == key
+    # The sampler's limit has OpenAI's name.
+    assert raised.value.param == ("max_tokens" if key == "max_new_tokens" else key)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "param"),
+    [
+        ({"chat_template_kwargs": {"messages": [1]}}, "chat_template_kwargs.messages"),
+        ({"chat_template_kwargs": {"tools": []}}, "chat_template_kwargs.tools"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": "x"}},
+            "chat_template_kwargs.enable_thinking",
+        ),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"response_format": {"type": "json_object"}, "guided_json": {}}, "guided_json"),
+        ({"response_format": {"type": "json_object"}, "guided_grammar": "g"}, "guided_grammar"),
+        ({"guided_json": {}, "guided_grammar": "g"}, "guided_grammar"),
+    ],
+)
+def test_what_contradicts_itself_or_the_request_is_refused_where_it_stands(
+    inputs: dict[str, Any], param: str
+):
+    with pytest.raises(InvalidRequest) as raised:
+        read_parameters(inputs, beside=NOTHING)
+    assert raised.value.param == param
+
+
+def test_parameters_of_conversations_are_refused_beside_a_plain_prompt():
+    for key in CHAT_ONLY:
+        with pytest.raises(InvalidRequest) as raised:
+            read_parameters({key: True}, beside=NOTHING, refused=CHAT_ONLY)
+        assert raised.value.param == key
+        assert read_parameters({key: None}, beside=NOTHING, refused=CHAT_ONLY).body == {}
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}
+PARSER = "Unable to generate parser for this template. Automatic parser generation failed: "
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said", "param", "message"),
+    [
+        ({"response_format": SCHEMA}, PARSER + "JSON schema error", "response_format", None),
+        ({"guided_json": {"type": "odd"}}, PARSER + "JSON schema error", "guided_json", None),
+        (
+            {"guided_grammar": "("},
+            "Failed to initialize samplers: failed to parse grammar",
+            "guided_grammar",
+            "failed to parse grammar",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "a schema", "tools", None),
+        ({}, "Roles must alternate", "messages", None),
+    ],
+)
+def test_what_llama_cpp_refuses_names_the_parameter_that_it_is_about(
+    inputs: dict[str, Any], said: str, param: str, message: str | None
+):
+    told = read_parameters(inputs, beside=NOTHING).blame(InvalidRequest(said), "messages")
+    assert told.param == param
+    assert told.message == (message or said.removeprefix(PARSER))
+
+
+def test_a_refusal_that_names_its_parameter_keeps_it():
+    error = InvalidRequest("no grammar fits", param="messages", code="context_length_exceeded")
+    told = read_parameters({"guided_grammar": "g"}, beside=NOTHING).blame(error)
+    assert (told.message, told.param, told.code) == (error.message, error.param, error.code)
 
 
 def test_every_parameter_that_gateways_forward_is_passed_on_or_refused():
@@ -109,6 +224,39 @@ def test_an_image_is_refused_naming_its_place():
     with pytest.raises(InvalidRequest) as raised:
         check_messages({"messages": [USER, image]}, tools=False)
     assert raised.value.param == "messages[1].content"
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        ({"content": 5}, "content"),
+        ({"content": {"a": 1}}, "content"),
+        ({"content": ["text"]}, "content"),
+        ({"content": [{"type": "text"}]}, "content"),
+        ({"content": [{"type": "text", "text": 5}]}, "content"),
+        ({"content": "x", "name": 5}, "name"),
+        ({"content": "x", "tool_call_id": 5}, "tool_call_id"),
+        ({"content": None, "tool_calls": "x"}, "tool_calls"),
+        ({"content": None, "tool_calls": [{"x": 1}]}, "tool_calls"),
+        ({"content": None, "tool_calls": [{**CALL, "id": 5}]}, "tool_calls"),
+        ({"content": None, "tool_calls": [{**CALL, "function": {"name": "f"}}]}, "tool_calls"),
+    ],
+)
+def test_a_message_that_llama_cpp_would_fail_on_is_refused_naming_its_place(
+    message: dict[str, Any], place: str
+):
+    messages = [USER, {"role": "assistant", **message}]
+    with pytest.raises(InvalidRequest) as raised:
+        check_messages({"messages": messages}, tools=False)
+    assert raised.value.param == f"messages[1].{place}"
+
+
+def test_a_turn_of_tool_calls_passes():
+    turn = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert check_messages({"messages": [USER, turn]}, tools=False) == [USER, turn]
 
 
 def test_tools_are_refused_where_the_template_would_drop_them():

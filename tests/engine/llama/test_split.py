@@ -159,7 +159,8 @@ async def test_a_cancel_while_prefilling_frees_both_slots(decoder: Served, prefi
         # The decoder at once; the prefiller after the batch that runs.
         assert await seconds_until_free(decode) < 0.5
         assert await seconds_until_free(prefill) < 2
-        assert (await status(prefill))["calls"][-1]["ended"] == "cancelled"
+        for channel in (decode, prefill):
+            assert (await status(channel))["calls"][-1]["ended"] == "cancelled"
 
 
 async def test_nothing_is_left_in_the_run_folder(decoder: Served, run_dir: Path):
@@ -242,6 +243,58 @@ async def test_what_cant_be_done_is_an_invalid_argument(single: Served, given: d
         assert isinstance((await ask(channel, chat("Hi.", **given))).error, InvalidRequest)
 
 
+ODD_SCHEMA = {"type": "object", "properties": {"a": {"type": "odd"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"guided_grammar": "root ::= ("}, "guided_grammar"),
+        ({"guided_json": ODD_SCHEMA}, "guided_json"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": ODD_SCHEMA}}},
+            "response_format",
+        ),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"chat_template_kwargs": {"messages": [1]}}, "chat_template_kwargs.messages"),
+    ],
+)
+async def test_what_llama_cpp_would_refuse_names_the_parameter(
+    single: Served, given: dict[str, Any], param: str
+):
+    async with calling(single) as (channel,):
+        error = (await ask(channel, chat("Hi.", **given))).error
+        assert isinstance(error, InvalidRequest)
+        assert error.param == param
+        assert "parser" not in error.message
+
+
+async def test_numbers_beyond_32_bits_mean_what_they_say(single: Served):
+    async with calling(single) as (channel,):
+        asked = chat("Count to ten.", max_new_tokens=2**32 + 2, top_k=2**32 + 1, stop="4")
+        answer = await ask(channel, asked)
+        assert answer.error is None
+        assert answer.usage.completion_tokens > 2
+
+
+async def test_bytes_and_number_keys_are_read_as_json_would_spell_them(single: Served):
+    async with calling(single) as (channel,):
+        asked = chat("Hi.", max_new_tokens=2, messages=[{"role": "user", "content": b"Hi."}])
+        assert (await ask(channel, asked)).error is None
+        schema = {"type": "object", "properties": {5: {"type": "integer"}}, "required": ["5"]}
+        answer = await ask(channel, chat("Hi.", max_new_tokens=30, guided_json=schema))
+        assert answer.error is None
+        assert '"5"' in answer.text()
+
+
+async def test_choices_in_turn_never_fail(single: Served):
+    async with calling(single) as (channel,):
+        for _ in range(10):
+            answer = await ask(channel, chat("Hi.", max_new_tokens=2, n=5))
+            assert answer.error is None
+            assert len(answer.finishes) == 5
+
+
 async def test_a_last_assistant_turn_is_continued_only_when_asked(single: Served):
     async with calling(single) as (channel,):
         turns = ("What is the capital of France?", "The capital of France is")
@@ -267,6 +320,9 @@ async def test_completions_continue_a_prompt(decoder: Served):
         refused = (await ask(channel, method("completion", prompt="x", echo=True))).error
         assert isinstance(refused, InvalidRequest)
         assert refused.param == "echo"
+        foreign = (await ask(channel, method("completion", prompt=[10**6]))).error
+        assert isinstance(foreign, InvalidRequest)
+        assert foreign.param == "prompt"
 
 
 async def test_tokens_go_there_and_back(prefiller: Served):
@@ -277,6 +333,12 @@ async def test_tokens_go_there_and_back(prefiller: Served):
         assert from_value(made.outputs["count"]) == len(tokens)
         back = await channel.call(method("detokenize", tokens=tokens))
         assert from_value(back.outputs["text"]) == "Grüße, 世界!"
+        for asked in (
+            method("detokenize", tokens=[2**31 - 1]),
+            method("tokenize", messages=[{"role": "user", "content": 5}]),
+        ):
+            with pytest.raises(InvalidRequest):
+                await channel.call(asked)
 
 
 async def test_roles_say_what_they_do_not_offer(decoder: Served, prefiller: Served):
