@@ -17,7 +17,7 @@ from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from ark_trio.hyper.fate import outcome_of
+from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
 
@@ -79,10 +79,29 @@ class ArkConnection(TrioASGIHTTPConnection):
 
     async def _answer(self, nursery: trio.Nursery, request: Request, send: Any) -> None:
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
+        if self.scope["http_version"] == "2":
+            send = self._bounded(send, nursery)
         response = await self.app.handle_request(request)
         await self._send_response(send, cast(Any, response))
         exchange.get().record.end(COMPLETED)
         nursery.cancel_scope.cancel()
+
+    def _bounded(self, send: Any, nursery: trio.Nursery) -> Any:
+        """Give an HTTP/2 client up that takes nothing of this stream, while its connection may be well.
+
+        Under HTTP/1 a stream is a connection, and that has its own deadline.
+        """
+        stalled_s = exchange.get().gateway.settings.limits.stalled_write_s
+
+        async def send_bounded(message: dict[str, Any]) -> None:
+            with trio.move_on_after(stalled_s):
+                await send(message)
+                return
+            exchange.get().record.end_left(CLIENT_STALLED)
+            nursery.cancel_scope.cancel()
+            await trio.lowlevel.checkpoint()
+
+        return send_bounded
 
     def _recording(self, send: Any, record: Record) -> Any:
         async def send_recorded(message: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
 
@@ -44,11 +45,13 @@ def decoder() -> Iterator[Served]:
         yield served
 
 
-def streams(door: Served, count: int, script: str) -> list[object]:
+def streams(
+    door: Served, count: int, script: str
+) -> list[tuple[AbstractContextManager[socket.socket], socket.socket]]:
     """Streams that have begun, spread over the workers by the kernel."""
-    found = []
+    found: list[tuple[AbstractContextManager[socket.socket], socket.socket]] = []
     for _ in range(count):
-        context = connected(door.port)
+        context: AbstractContextManager[socket.socket] = connected(door.port)
         sock = context.__enter__()
         sock.sendall(post(chat(script)))
         read_until(sock, b'"content":"')
@@ -64,7 +67,7 @@ def test_a_worker_that_dies_is_replaced_and_the_other_goes_on(decoder: Served):
         wait_until(lambda: len(door.children()) == 2 and first not in door.children(), 5)
         assert second in door.children()
         whole = 0
-        for context, sock in open_streams:  # type: ignore[misc]
+        for context, sock in open_streams:
             with suppress(OSError):
                 whole += b'"finish_reason":"stop"' in read_until(sock, DONE)
             context.__exit__(None, None, None)
@@ -86,7 +89,7 @@ def test_sigterm_drains_all_workers_and_the_parent_ends_last(decoder: Served):
         open_streams = streams(door, 8, "count=30 gap_s=0.05")
         workers = door.children()
         door.signal(signal.SIGTERM)
-        for context, sock in open_streams:  # type: ignore[misc]
+        for context, sock in open_streams:
             assert b'"finish_reason":"stop"' in read_until(sock, DONE)
             context.__exit__(None, None, None)
         assert door.wait(5) == 0
@@ -97,8 +100,11 @@ def test_sigterm_drains_all_workers_and_the_parent_ends_last(decoder: Served):
 def test_sigint_ends_all_within_two_seconds(decoder: Served, to: str):
     with proxy(decoder) as door:
         open_streams = streams(door, 8, SLOW)
-        (door.signal if to == "parent" else lambda n: os.killpg(door.popen.pid, n))(signal.SIGINT)
-        for context, sock in open_streams:  # type: ignore[misc]
+        if to == "parent":
+            door.signal(signal.SIGINT)
+        else:
+            os.killpg(door.popen.pid, signal.SIGINT)
+        for context, sock in open_streams:
             assert b"The gateway is being stopped." in read_until(sock, DONE, within_s=2)
             context.__exit__(None, None, None)
         assert door.wait(2) == 0
@@ -109,7 +115,7 @@ def test_sigterm_to_the_whole_group_is_one_sigterm(decoder: Served):
     with proxy(decoder, ARK_SETTLE_S="0") as door:
         open_streams = streams(door, 4, "count=30 gap_s=0.05")
         os.killpg(door.popen.pid, signal.SIGTERM)
-        for context, sock in open_streams:  # type: ignore[misc]
+        for context, sock in open_streams:
             assert b'"finish_reason":"stop"' in read_until(sock, DONE)
             context.__exit__(None, None, None)
         assert door.wait(5) == 0

@@ -1,0 +1,202 @@
+"""The same promises over HTTP/2, where many streams share a client's connection and none may harm another."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from attrs import define, field
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
+
+from ark_trio.config import Limits
+from tests.lifetimes.test_client import PHASES, PROMPT_S, flood
+from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
+from tests.support.stack import Stack, open_stack
+from tests.support.wire import CHAT, chat
+
+
+@define(eq=False)
+class H2Front:
+    """A client that speaks HTTP/2 frame by frame."""
+
+    stream: trio.SocketStream
+    h2: H2Connection
+    data: dict[int, bytes] = field(factory=dict)
+    status: dict[int, int] = field(factory=dict)
+    ended: dict[int, str] = field(factory=dict)
+    """How each stream ended: done or reset."""
+    stalled: set[int] = field(factory=set)
+    """Streams whose data is not acknowledged."""
+    changed: trio.Event = field(factory=trio.Event)
+    _turn: trio.Lock = field(factory=trio.Lock)
+
+    async def ask(self, *, stream: bool = True) -> int:
+        number = self.h2.get_next_available_stream_id()
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", CHAT), (":authority", "x")]
+        self.h2.send_headers(number, [*headers, ("content-type", "application/json")])
+        self.h2.send_data(number, chat("hi", model=MODEL, stream=stream), end_stream=True)
+        await self.flush()
+        return number
+
+    async def reset(self, number: int) -> None:
+        self.h2.reset_stream(number, ErrorCodes.CANCEL)
+        await self.flush()
+
+    async def until(self, number: int, text: bytes) -> None:
+        while text not in self.data.get(number, b""):
+            await self.changed.wait()
+
+    async def until_ended(self, number: int) -> None:
+        while number not in self.ended:
+            await self.changed.wait()
+
+    async def flush(self) -> None:
+        async with self._turn:
+            await self.stream.send_all(self.h2.data_to_send())
+
+    async def read(self) -> None:
+        """Read frames until the connection closes."""
+        try:
+            while data := await self.stream.receive_some(65536):
+                for event in self.h2.receive_data(data):
+                    self._on(event)
+                await self.flush()
+                self.changed.set()
+                self.changed = trio.Event()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def _on(self, event: object) -> None:
+        if isinstance(event, ResponseReceived):
+            fields = {str(k, "ascii"): str(v, "ascii") for k, v in event.headers}
+            self.status[event.stream_id] = int(fields[":status"])
+        elif isinstance(event, DataReceived):
+            number = event.stream_id
+            self.data[number] = self.data.get(number, b"") + event.data
+            size = event.flow_controlled_length
+            if number in self.stalled:
+                self.h2.increment_flow_control_window(size)  # the connection's, not the stream's
+            else:
+                self.h2.acknowledge_received_data(size, number)
+        elif isinstance(event, StreamEnded):
+            self.ended[event.stream_id] = "done"
+        elif isinstance(event, StreamReset):
+            self.ended[event.stream_id] = "reset"
+
+
+@asynccontextmanager
+async def connect(stack: Stack) -> AsyncIterator[H2Front]:
+    """Connect with prior knowledge."""
+    raw = await stack.connect()
+    front = H2Front(raw.stream, H2Connection(H2Configuration(header_encoding=None)))
+    front.h2.initiate_connection()
+    await front.flush()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(front.read)
+        yield front
+        await raw.stream.aclose()
+        nursery.cancel_scope.cancel()
+
+
+STREAM_PHASES = {
+    name: phase for name, phase in PHASES.items() if not (phase.queued or phase.connecting)
+}
+
+
+@pytest.mark.parametrize("phase", list(STREAM_PHASES))
+@pytest.mark.parametrize("how", ["resets-the-stream", "closes-the-connection"])
+async def test_http2_client_leaves(phase: str, how: str, autojump_clock: trio.testing.MockClock):
+    found = STREAM_PHASES[phase]
+    async with open_fake_decoder(found.script) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                number = await front.ask(stream=found.stream)
+                if found.until is not None:
+                    await front.until(number, found.until)
+                await trio.sleep(0.01)
+                (call,) = decoder.engine.calls
+                began = trio.current_time()
+                if how == "resets-the-stream":
+                    await front.reset(number)
+                else:
+                    await front.stream.aclose()
+                with trio.fail_after(PROMPT_S):
+                    await call.ended.wait()
+                assert call.how == "cancelled"
+                assert trio.current_time() - began <= PROMPT_S
+            await stack.assert_as_before(PROMPT_S)
+            assert [end["outcome"] for end in stack.ends] == ["client_gone"]
+
+
+async def test_http2_a_stream_that_is_reset_leaves_the_others_alone(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying(*"abcdef", gap_s=1)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                numbers = [await front.ask() for _ in range(10)]
+                await front.until(numbers[0], b'"content":"b"')
+                for number in numbers[::2]:
+                    await front.reset(number)
+                for number in numbers[1::2]:
+                    await front.until_ended(number)
+                    assert front.data[number].endswith(b"data: [DONE]\n\n")
+            assert (
+                sorted(end["outcome"] for end in stack.ends)
+                == ["client_gone"] * 5 + ["completed"] * 5
+            )
+            await stack.assert_as_before(PROMPT_S)
+
+
+async def test_http2_a_stream_that_is_not_read_is_dropped_and_holds_up_no_other(
+    autojump_clock: trio.testing.MockClock,
+):
+    """Its window is full, its connection is well: the write limit counts for the stream."""
+
+    async def script(call, outbox):
+        if call is decoder.engine.calls[0]:
+            await flood(call, outbox)
+        else:
+            await saying(*"abc", gap_s=1)(call, outbox)
+
+    async with open_fake_decoder(script) as decoder:
+        limits = Limits(stalled_write_s=30)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with connect(stack) as front:
+                stalled = await front.ask()
+                front.stalled.add(stalled)
+                await front.until(stalled, b'"content"')
+                other = await front.ask()
+                await front.until_ended(other)
+                assert trio.current_time() < 5
+                assert front.data[other].endswith(b"data: [DONE]\n\n")
+                await front.until_ended(stalled)
+                assert front.ended[stalled] == "reset"
+                assert trio.current_time() == pytest.approx(30, abs=3)
+                assert decoder.engine.calls[0].how == "cancelled"
+                late = await front.ask()
+                await front.until_ended(late)
+                assert front.ended[late] == "done"
+            await stack.assert_as_before(PROMPT_S)
+            outcomes = [end["outcome"] for end in stack.ends]
+            assert sorted(outcomes) == ["client_stalled", "completed", "completed"]
+
+
+async def test_http2_abort_ends_every_stream_with_an_error_and_done(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a", then=hang)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                numbers = [await front.ask() for _ in range(5)]
+                for number in numbers:
+                    await front.until(number, b'"content":"a"')
+                stack.gateway.abort()
+                for number in numbers:
+                    await front.until_ended(number)
+                    assert front.data[number].endswith(b"data: [DONE]\n\n")
+                    assert b"The gateway is being stopped." in front.data[number]
+            await stack.assert_as_before(PROMPT_S)
