@@ -5,7 +5,7 @@ from typing import Any
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from ark_trio.api import chat, completions, health, models, tokenize
+from ark_trio.api import chat, completions, description, health, models, tokenize
 from ark_trio.api.connection import ArkConnection
 from ark_trio.api.cors import allow_origin, answer_preflight
 from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
@@ -36,7 +36,7 @@ def build_web(gateway: Gateway) -> Web:
     # Werkzeug would answer these with an HTML redirect.
     web.url_map.strict_slashes = False
     web.url_map.merge_slashes = False
-    for part in (chat, completions, tokenize, models, health):
+    for part in (chat, completions, tokenize, models, health, description):
         web.register_blueprint(part.blueprint)
     web.before_request(answer_preflight)
     web.after_request(allow_origin)

@@ -5,7 +5,7 @@ The names are those of OpenAI's API description 2.3.0, then extras that are in w
 # ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from attrs import NOTHING, frozen
 
@@ -20,9 +20,15 @@ from ark_trio.protocol.parameter import (
     refused,
 )
 from ark_trio.protocol.sampling_body import SamplingBody
-from ark_trio.protocol.structure import Bounds, structure
-from ark_trio.protocol.thinking import effort_inputs, parse_thinking, thinking_inputs
-from ark_trio.protocol.tool import check_tool_choice, parse_tool_choice, parse_tools
+from ark_trio.protocol.structure import NOT_EMPTY, Bounds, structure
+from ark_trio.protocol.thinking import Thinking, effort_inputs, parse_thinking, thinking_inputs
+from ark_trio.protocol.tool import (
+    NamedChoice,
+    Tool,
+    check_tool_choice,
+    parse_tool_choice,
+    parse_tools,
+)
 
 
 def parse_messages(value: Any) -> tuple[Message, ...]:
@@ -35,10 +41,13 @@ def parse_messages(value: Any) -> tuple[Message, ...]:
 
 @frozen(kw_only=True)
 class ChatBody(SamplingBody):
-    """The body as it stands, checked. None: the client did not set it."""
+    """A conversation to answer; null is as good as absent."""
 
     messages: tuple[Message, ...] = acted_on(
-        "the conversation", default=NOTHING, parse=parse_messages
+        "the conversation",
+        default=NOTHING,
+        parse=parse_messages,
+        shape=Annotated[tuple[Message, ...], NOT_EMPTY],
     )
 
     include_reasoning: bool | None = acted_on("false leaves the reasoning out of the answer")
@@ -55,8 +64,16 @@ class ChatBody(SamplingBody):
     top_logprobs: int | None = forwarded(
         "int64_", key="logprobs", bounds=Bounds(minimum=0, maximum=20), note="needs logprobs"
     )
-    tools: list[dict[str, Any]] | None = forwarded("value_list", parse=parse_tools)
-    tool_choice: Any = forwarded("string_", "struct_", parse=parse_tool_choice, note="needs tools")
+    tools: list[dict[str, Any]] | None = forwarded(
+        "value_list", parse=parse_tools, shape=Annotated[tuple[Tool, ...], NOT_EMPTY] | None
+    )
+    tool_choice: Any = forwarded(
+        "string_",
+        "struct_",
+        parse=parse_tool_choice,
+        shape=Literal["none", "auto", "required"] | NamedChoice | None,
+        note="needs tools",
+    )
     parallel_tool_calls: bool | None = forwarded("bool_")
     reasoning_effort: str | None = forwarded(
         "string_",
@@ -73,6 +90,7 @@ class ChatBody(SamplingBody):
         key="chat_template_kwargs",
         spread=thinking_inputs,
         parse=parse_thinking,
+        shape=Thinking | bool | None,
         note="as thinking and enable_thinking in chat_template_kwargs; auto leaves it to the model",
     )
 

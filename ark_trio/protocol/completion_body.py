@@ -40,12 +40,13 @@ def _tokens(value: Any) -> tuple[int, ...]:
 
 @frozen(kw_only=True)
 class CompletionBody(SamplingBody):
-    """The body as it stands, checked. None: the client did not set it."""
+    """Prompts to complete; null is as good as absent."""
 
     prompt: tuple[Prompt, ...] = acted_on(
         "each prompt is a call of its own; choice index = prompt * n + i",
         default=NOTHING,
         parse=_prompts,
+        shape=str | tuple[str, ...] | tuple[int, ...] | tuple[tuple[int, ...], ...],
     )
     best_of: int | None = acted_on(
         "that many are generated, and the n whose tokens are likeliest on average are returned",

@@ -6,14 +6,14 @@ Source: docs/engine.md, "Request inputs".
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import attrs
 import orjson
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
-from ark_trio.protocol.structure import STRUCTURE, expect_object, structure
+from ark_trio.protocol.structure import NOT_EMPTY, SHAPE, STRUCTURE, expect_object, structure
 
 
 def parse_schema(value: Any) -> dict[str, Any] | None:
@@ -40,10 +40,15 @@ def parse_choice(value: Any) -> tuple[str, ...] | None:
 class StructuredOutputs:
     """One constraint on the answer's text."""
 
-    json: dict[str, Any] | None = field(default=None, metadata={STRUCTURE: parse_schema})
+    json: dict[str, Any] | None = field(
+        default=None, metadata={STRUCTURE: parse_schema, SHAPE: dict[str, Any] | str | None}
+    )
     """A JSON schema."""
     regex: str | None = None
-    choice: tuple[str, ...] | None = field(default=None, metadata={STRUCTURE: parse_choice})
+    choice: tuple[str, ...] | None = field(
+        default=None,
+        metadata={STRUCTURE: parse_choice, SHAPE: Annotated[tuple[str, ...], NOT_EMPTY] | None},
+    )
     grammar: str | None = None
     """GBNF or EBNF."""
     json_object: bool | None = None

@@ -1,11 +1,19 @@
 """The messages of a conversation, as clients send them and as engines read them."""
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
-from ark_trio.protocol.structure import STRUCTURE, each, expect_object, structure
+from ark_trio.protocol.structure import (
+    KIND,
+    NOT_EMPTY,
+    SHAPE,
+    STRUCTURE,
+    each,
+    expect_object,
+    structure,
+)
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -15,6 +23,7 @@ class TextPart:
     """A piece of text in a content that has several parts."""
 
     text: str
+    type: Literal["text"] = field(default="text", metadata={KIND: True})
 
     def as_json(self) -> dict[str, Any]:
         """Return OpenAI's spelling."""
@@ -38,7 +47,8 @@ def _image_url(value: Any) -> ImageUrl:
 class ImagePart:
     """An image in a content that has several parts."""
 
-    image_url: ImageUrl = field(metadata={STRUCTURE: _image_url})
+    image_url: ImageUrl = field(metadata={STRUCTURE: _image_url, SHAPE: ImageUrl | str})
+    type: Literal["image_url"] = field(default="image_url", metadata={KIND: True})
 
     def as_json(self) -> dict[str, Any]:
         """Return OpenAI's spelling."""
@@ -58,6 +68,9 @@ def _part(value: Any) -> Part:
     if not isinstance(kind, str) or kind not in _PARTS:
         raise unexpected("text or image_url", kind, place="type")
     return structure(value, _PARTS[kind])
+
+
+_CONTENT: Final = str | Annotated[tuple[Part, ...], NOT_EMPTY] | None
 
 
 def _content(value: Any) -> str | tuple[Part, ...] | None:
@@ -107,10 +120,14 @@ class Message:
     """One turn. Everything that a template can show the model is carried on."""
 
     role: Role
-    content: str | tuple[Part, ...] | None = field(default=None, metadata={STRUCTURE: _content})
+    content: str | tuple[Part, ...] | None = field(
+        default=None, metadata={STRUCTURE: _content, SHAPE: _CONTENT}
+    )
     """None only on an assistant's turn that says something in another field."""
     name: str | None = None
-    tool_calls: tuple[ToolCall, ...] = field(default=(), metadata={STRUCTURE: _tool_calls})
+    tool_calls: tuple[ToolCall, ...] = field(
+        default=(), metadata={STRUCTURE: _tool_calls, SHAPE: tuple[ToolCall, ...] | None}
+    )
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None

@@ -12,9 +12,9 @@ import attrs
 from attrs import evolve, field, frozen
 
 from ark_trio.protocol.fault import Fault
-from ark_trio.protocol.structure import BOUNDS, STRUCTURE, Bounds
+from ark_trio.protocol.structure import BOUNDS, SHAPE, STRUCTURE, Bounds
 
-_PARAMETER: Final = "parameter"
+PARAMETER: Final = "parameter"
 
 
 class Treatment(Enum):
@@ -41,6 +41,10 @@ class Parameter:
     bounds: Bounds | None = None
     note: str = ""
     """For readers of the documentation, and for the caller if refused."""
+    harmless: tuple[Any, ...] = ()
+    """Values that are taken though the parameter is refused."""
+    shape: Any = None
+    """The JSON that it takes, as a type or a schema, where its attribute's type does not tell."""
 
     def inputs(self, value: Any) -> Mapping[str, Any]:
         """Return the engine's inputs for a value."""
@@ -54,6 +58,7 @@ def forwarded(
     parse: Callable[[Any], Any] | None = None,
     spread: Callable[[Any], Mapping[str, Any]] | None = None,
     default: Any = None,
+    shape: Any = None,
     note: str = "",
 ) -> Any:
     """Declare a parameter that the engine gets, under `key` or its own name, or as `spread` has it."""
@@ -64,6 +69,7 @@ def forwarded(
         arms=arms,
         bounds=bounds,
         note=note,
+        shape=shape,
     )
     return _declare(parameter, parse, default)
 
@@ -74,9 +80,10 @@ def acted_on(
     default: Any = None,
     bounds: Bounds | None = None,
     parse: Callable[[Any], Any] | None = None,
+    shape: Any = None,
 ) -> Any:
     """Declare a parameter that the gateway itself obeys. `default=attrs.NOTHING` makes it required."""
-    parameter = Parameter(treatment=Treatment.ACTED_ON, bounds=bounds, note=note)
+    parameter = Parameter(treatment=Treatment.ACTED_ON, bounds=bounds, note=note, shape=shape)
     return _declare(parameter, parse, default)
 
 
@@ -95,13 +102,14 @@ def refused(why: str, *, unless: Collection[Any] = ()) -> Any:
         ):
             raise Fault(why)
 
-    return _declare(Parameter(treatment=Treatment.REFUSED, note=why), refuse, None)
+    parameter = Parameter(treatment=Treatment.REFUSED, note=why, harmless=tuple(unless))
+    return _declare(parameter, refuse, None)
 
 
 def parameters_of(body: type) -> Mapping[str, Parameter]:
     """Return what a body class declares, by name, in its order."""
     return {
-        attribute.name: _named(attribute.metadata[_PARAMETER], attribute.name)
+        attribute.name: _named(attribute.metadata[PARAMETER], attribute.name)
         for attribute in attrs.fields(body)
     }
 
@@ -135,5 +143,10 @@ def _named(parameter: Parameter, name: str) -> Parameter:
 
 
 def _declare(parameter: Parameter, parse: Callable[[Any], Any] | None, default: Any) -> Any:
-    metadata = {_PARAMETER: parameter, STRUCTURE: parse, BOUNDS: parameter.bounds}
+    metadata = {
+        PARAMETER: parameter,
+        STRUCTURE: parse,
+        BOUNDS: parameter.bounds,
+        SHAPE: parameter.shape,
+    }
     return field(default=default, metadata=metadata)

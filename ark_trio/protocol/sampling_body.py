@@ -4,7 +4,7 @@ The classes of the endpoints inherit from the one here: the same forty declarati
 """
 # ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from attrs import NOTHING, frozen
 
@@ -19,7 +19,7 @@ from ark_trio.protocol.constraint import (
 )
 from ark_trio.protocol.fault import Fault, unexpected
 from ark_trio.protocol.parameter import acted_on, forwarded, no_effect
-from ark_trio.protocol.structure import Bounds, expect_object, expect_text, structure
+from ark_trio.protocol.structure import NOT_EMPTY, Bounds, expect_object, expect_text, structure
 from ark_trio.protocol.tool import ResponseFormat
 
 MAX_CHOICES: Final = 128
@@ -37,6 +37,20 @@ _CONSTRAINTS: Final = (
     "guided_grammar",
 )
 """Ways to say what the answer's text must look like."""
+
+MODEL_SHAPE: Final = {"type": "string", "minLength": 1}
+_STOPS: Final = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "maxItems": _MAX_STOPS},
+        {"type": "null"},
+    ]
+}
+_BIASES: Final = {
+    "type": ["object", "null"],
+    "propertyNames": {"pattern": "^-?[0-9]{1,10}$"},
+    "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+}
 
 
 def parse_model(value: Any) -> str:
@@ -101,7 +115,9 @@ class StreamOptions:
 class SamplingBody:
     """The common part of a body. None: the client did not set it."""
 
-    model: str = acted_on("chooses the decoders", default=NOTHING, parse=parse_model)
+    model: str = acted_on(
+        "chooses the decoders", default=NOTHING, parse=parse_model, shape=MODEL_SHAPE
+    )
     stream: bool | None = acted_on("answer as server-sent events")
     stream_options: StreamOptions | None = acted_on("ignored unless stream is true")
 
@@ -112,8 +128,10 @@ class SamplingBody:
     top_p: float | None = forwarded("float_", bounds=_UNIT)
     presence_penalty: float | None = forwarded("float_", bounds=_PENALTY)
     frequency_penalty: float | None = forwarded("float_", bounds=_PENALTY)
-    stop: str | tuple[str, ...] | None = forwarded("string_", "string_list", parse=_stop)
-    logit_bias: dict[int, float] | None = forwarded("int64_dict", parse=_logit_bias)
+    stop: str | tuple[str, ...] | None = forwarded(
+        "string_", "string_list", parse=_stop, shape=_STOPS
+    )
+    logit_bias: dict[int, float] | None = forwarded("int64_dict", parse=_logit_bias, shape=_BIASES)
 
     top_k: int | None = forwarded("int64_", bounds=Bounds(minimum=-1))
     min_p: float | None = forwarded("float_", bounds=_UNIT)
@@ -125,7 +143,7 @@ class SamplingBody:
     include_stop_str_in_output: bool | None = forwarded("bool_")
     ignore_eos: bool | None = forwarded("bool_")
     skip_special_tokens: bool | None = forwarded("bool_")
-    response_format: Any = forwarded("struct_", parse=_response_format)
+    response_format: Any = forwarded("struct_", parse=_response_format, shape=ResponseFormat | None)
     structured_outputs: StructuredOutputs | None = forwarded(
         spread=structured_inputs,
         parse=parse_structured_outputs,
@@ -136,6 +154,7 @@ class SamplingBody:
         key="response_format",
         spread=schema_inputs,
         parse=parse_schema,
+        shape=dict[str, Any] | str | None,
         note="as a json_schema; text that spells one is taken too",
     )
     guided_regex: str | None = forwarded("string_")
@@ -144,6 +163,7 @@ class SamplingBody:
         key="guided_grammar",
         spread=choice_inputs,
         parse=parse_choice,
+        shape=Annotated[tuple[str, ...], NOT_EMPTY] | None,
         note="as a grammar with one rule",
     )
     guided_grammar: str | None = forwarded("string_", note="GBNF or EBNF")

@@ -1,6 +1,7 @@
 """JSON into attrs classes, strictly: nothing is coerced, every misfit is a `Fault` at its place.
 
-An attribute can bring, in its metadata, `STRUCTURE` (a function from the JSON value to the attribute's) or `BOUNDS`.
+An attribute can bring, in its metadata, `STRUCTURE` (a function from the JSON value to the attribute's), `BOUNDS`, and for
+documentation `SHAPE` (the type, or the schema, of the JSON value, where it is not the attribute's).
 Unknown keys pass: clients send fields of other vendors.
 """
 
@@ -20,6 +21,11 @@ T = TypeVar("T")
 
 STRUCTURE: Final = "structure"
 BOUNDS: Final = "bounds"
+SHAPE: Final = "shape"
+NOT_EMPTY: Final = "not empty"
+"""In `Annotated`: a list with at least one item."""
+KIND: Final = "kind"
+"""Marks the attribute that tells one of several classes apart: required, though its value is constant."""
 
 
 @frozen(kw_only=True)

@@ -5,7 +5,7 @@ The bodies and answers are those of vLLM's endpoints; OpenAI has none. Source: d
 # ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from attrs import NOTHING, frozen
 
@@ -15,8 +15,8 @@ from ark_trio.protocol.fault import Fault
 from ark_trio.protocol.json_body import parse_body
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import Parameter, acted_on, forwarded, parameters_of, refused
-from ark_trio.protocol.sampling_body import parse_model
-from ark_trio.protocol.structure import structure
+from ark_trio.protocol.sampling_body import MODEL_SHAPE, parse_model
+from ark_trio.protocol.structure import NOT_EMPTY, structure
 from ark_trio.protocol.value import from_value
 from ark_wire import ark_pb2
 
@@ -36,10 +36,15 @@ def _tokens(value: Any) -> tuple[int, ...]:
 class TokenizeBody:
     """What to cut into tokens."""
 
-    model: str = acted_on("chooses the decoders", default=NOTHING, parse=parse_model)
+    model: str = acted_on(
+        "chooses the decoders", default=NOTHING, parse=parse_model, shape=MODEL_SHAPE
+    )
     prompt: str | None = forwarded("string_", key="text", note="this or messages")
     messages: tuple[Message, ...] | None = forwarded(
-        "value_list", parse=_optional_messages, note="as the chat template spells them"
+        "value_list",
+        parse=_optional_messages,
+        shape=Annotated[tuple[Message, ...], NOT_EMPTY] | None,
+        note="as the chat template spells them",
     )
     add_special_tokens: Any = refused("can't be chosen here")
     add_generation_prompt: Any = refused("can't be left out here", unless=(True,))
@@ -55,8 +60,15 @@ class TokenizeBody:
 class DetokenizeBody:
     """Tokens to spell."""
 
-    model: str = acted_on("chooses the decoders", default=NOTHING, parse=parse_model)
-    tokens: tuple[int, ...] = forwarded("int64_list", parse=_tokens, default=NOTHING)
+    model: str = acted_on(
+        "chooses the decoders", default=NOTHING, parse=parse_model, shape=MODEL_SHAPE
+    )
+    tokens: tuple[int, ...] = forwarded(
+        "int64_list",
+        parse=_tokens,
+        default=NOTHING,
+        shape=Annotated[tuple[int, ...], NOT_EMPTY],
+    )
 
 
 TOKENIZE: Final[Mapping[str, Parameter]] = parameters_of(TokenizeBody)
@@ -83,9 +95,10 @@ def tokenize_body(response: ark_pb2.InferenceResponse) -> dict[str, Any]:
     tokens = outputs.get("tokens")
     if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
         raise malformed("tokens")
+    length = outputs.get("max_model_len")
     return {
         "count": len(tokens),
-        "max_model_len": outputs.get("max_model_len"),
+        "max_model_len": length if type(length) is int else None,
         "tokens": tokens,
         "token_strs": None,
     }

@@ -182,3 +182,17 @@ async def test_a_decoder_that_answers_control_with_nonsense_is_away_and_harms_no
             for _ in range(4):
                 assert (await client.ask("POST", CHAT, request)).status == 200
             assert [d.ready for d in client.web.gateway.fleet.decoders] == [False, True]
+
+
+async def test_the_api_describes_itself_without_anything_from_elsewhere():
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        description = await client.ask("GET", "/openapi.json")
+        page = await client.ask("GET", "/docs")
+        rules = {str(rule): set(rule.methods or ()) for rule in client.web.url_map.iter_rules()}
+    assert description.json["openapi"] == "3.1.0"
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert b"<code>temperature</code>" in page.body
+    assert b"//" not in page.body
+    for path, operations in description.json["paths"].items():
+        served = rules[path.replace("{model}", "<path:model>")]
+        assert {method.upper() for method in operations} <= served
