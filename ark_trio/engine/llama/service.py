@@ -153,6 +153,7 @@ async def open_loaded(settings: Settings, role: Role) -> AsyncIterator[Loaded]:
             open_client(native, patience_s=settings.limits.first_token_s) as client,
             trio.open_nursery() as nursery,  # the slots': they come to rest after their call has ended
         ):
+            prefill = Prefill(client, slots=engine.slots, piece=engine.ubatch)
             try:
                 yield Loaded(
                     role=role,
@@ -168,8 +169,9 @@ async def open_loaded(settings: Settings, role: Role) -> AsyncIterator[Loaded]:
                         max_waiting=engine.max_waiting,
                         at_rest=client.at_rest,
                         nursery=nursery,
+                        on_free=prefill.at_rest,
                     ),
-                    prefill=Prefill(client, slots=engine.slots, piece=engine.ubatch),
+                    prefill=prefill,
                     run_dir=run_dir,
                     threads=threads,
                 )

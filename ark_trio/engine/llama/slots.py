@@ -25,12 +25,17 @@ class SlotPool:
         max_waiting: int,
         at_rest: Callable[[int], Awaitable[bool]],
         nursery: trio.Nursery,
+        on_free: Callable[[int], None] = lambda _slot: None,
     ) -> None:
-        """`at_rest` tells whether llama.cpp has stopped computing for a slot; `nursery` is the engine's."""
+        """`at_rest` tells whether llama.cpp has stopped computing for a slot; `nursery` is the engine's.
+
+        `on_free` hears of a slot that is free, before its next holder does.
+        """
         self.count = count
         self._max_waiting = max_waiting
         self._at_rest = at_rest
         self._nursery = nursery
+        self._on_free = on_free
         # The channel's buffer holds the free slots; its receivers are the queue.
         self._give, self._take = trio.open_memory_channel[int](count)
         for number in range(count):
@@ -62,7 +67,7 @@ class SlotPool:
             clean = True
         finally:
             if clean:
-                self._give.send_nowait(number)
+                self._free(number)
             else:
                 # llama.cpp notices at its next batch; the caller, gone or told, need not wait for that.
                 self._nursery.start_soon(self._reclaim, number)
@@ -75,4 +80,8 @@ class SlotPool:
                     await trio.sleep(_POLL_S)
             except ArkError as error:
                 log.warning("slot_state_unknown", slot=number, reason=error.message)
+        self._free(number)
+
+    def _free(self, number: int) -> None:
+        self._on_free(number)
         self._give.send_nowait(number)
