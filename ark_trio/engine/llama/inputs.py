@@ -94,9 +94,19 @@ def check_messages(inputs: Mapping[str, Any], *, tools: bool) -> list[Json]:
         raise InvalidRequest("messages are missing.", param="messages")
     for position, message in enumerate(messages):
         check_message(f"messages[{position}]", message)
+    if inputs.get("continue_final_message"):
+        _check_continued(messages[-1], inputs)
     if inputs.get("tools") and not tools and inputs.get("tool_choice") != "none":
         raise InvalidRequest("This model's chat template has no place for tools.", param="tools")
     return list(messages)
+
+
+def _check_continued(last: Json, inputs: Mapping[str, Any]) -> None:
+    key = "continue_final_message"
+    if last["role"] != "assistant":  # llama.cpp would cut the conversation off before it
+        raise InvalidRequest(f"{key} needs a last message of the assistant's.", param=key)
+    if inputs.get("add_generation_prompt"):
+        raise InvalidRequest(f"{key} can't be combined with add_generation_prompt.", param=key)
 
 
 def _constraint(inputs: Mapping[str, Any]) -> str | None:

@@ -259,6 +259,17 @@ def test_a_turn_of_tool_calls_passes():
     assert check_messages({"messages": [USER, turn]}, tools=False) == [USER, turn]
 
 
+def test_only_the_assistants_last_turn_is_continued():
+    turn = {"role": "assistant", "content": "Once"}
+    inputs = {"messages": [USER, turn], "continue_final_message": True}
+    assert check_messages(inputs, tools=False) == [USER, turn]
+    for change in ({"messages": [turn, USER]}, {"add_generation_prompt": True}):
+        with pytest.raises(InvalidRequest) as raised:
+            check_messages({**inputs, **change}, tools=False)
+        assert raised.value.param == "continue_final_message"
+    check_messages({"messages": [USER], "continue_final_message": False}, tools=False)
+
+
 def test_tools_are_refused_where_the_template_would_drop_them():
     inputs = {"messages": [USER], "tools": TOOLS}
     with pytest.raises(InvalidRequest) as raised:
