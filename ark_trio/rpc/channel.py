@@ -5,6 +5,7 @@ size, and ends all streams at once when the server says GOAWAY, which asks only 
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,8 +18,10 @@ from grpclib.const import Cardinality
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, _set_nodelay
 from grpclib.protocol import Stream as H2Stream
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, Event, RemoteSettingsChanged
+from h2.events import ConnectionTerminated, DataReceived, Event, RemoteSettingsChanged
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
+from hyperframe.frame import WindowUpdateFrame
 
 from ark_trio.errors import BadBackend, Overloaded, Unreachable
 
@@ -40,8 +43,7 @@ class ChannelOptions:
     stream_window_bytes: int = 256 << 10
     """HTTP/2 window of a stream: what one reader that has stalled can hold here."""
     connection_window_bytes: int = 64 << 20
-    """HTTP/2 window of the connection. It must hold many stalled streams: with grpclib's default of 4 MiB for both, one
-    unread stream stops all others."""
+    """HTTP/2 window of the connection, opened again as data arrives, so that no unread stream can close it."""
     ping_s: float = 30.0
     ping_timeout_s: float = 10.0
     max_silent_pings: int = 2
@@ -281,7 +283,25 @@ class ClientProtocol(H2Protocol):
 
 
 class _EnduringConnection(H2Connection):
-    """h2's connection, which would take no more frames once GOAWAY has come."""
+    """h2's connection, which would take no more frames once GOAWAY has come.
+
+    And whose window would be used up by what waits in streams that nobody reads, so that all others stop. Here what has
+    arrived opens the connection's window again at once; each stream's own window bounds what it can hold.
+    """
+
+    def acknowledge_arrival(self, size: int) -> None:
+        """Open the connection's window by `size` bytes that have arrived."""
+        increment = self._inbound_flow_control_window_manager.process_bytes(size)
+        if increment:
+            frame = WindowUpdateFrame(0)
+            frame.window_increment = increment
+            self._prepare_for_sending([frame])
+
+    def acknowledge_received_data(self, acknowledged_size: int, stream_id: int) -> None:
+        """Open a stream's window by what has been read of it; h2's own opens the connection's too."""
+        with contextlib.suppress(StreamClosedError):
+            stream = self._get_stream_by_id(stream_id)
+            self._prepare_for_sending(stream.acknowledge_received_data(acknowledged_size))
 
     def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Event]]:
         event = ConnectionTerminated()
@@ -313,6 +333,12 @@ class _Processor(EventsProcessor):
         if not self._protocol.lost:
             self._protocol.end()
             super().close(reason)
+
+    def process_data_received(self, event: DataReceived) -> None:
+        """Take what has arrived, read or not."""
+        h2 = cast(_EnduringConnection, self.connection._connection)
+        h2.acknowledge_arrival(event.flow_controlled_length)
+        super().process_data_received(event)
 
     def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
         """Take the engine's settings."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 from h2.errors import ErrorCodes
 
-from ark_trio.config import Limits, Settings
+from ark_trio.config import GrpcSettings, Limits, Settings
 from tests.support.fake_engine import MODEL, finish, text
 from tests.support.stack import RawClient, Stack, deaf_address, open_stack
 from tests.support.wire import chat, post
@@ -421,4 +421,33 @@ async def test_backend_without_a_free_stream_is_waited_for_within_a_bound(
             assert (fails.status, fails.error["code"]) == (429, "stream_limit")  # type: ignore[index]
             assert trio.current_time() == pytest.approx(LIMITS.connect_s, abs=0.5)
             for client in (*running, waits, fails):
+                await client.stream.aclose()
+
+
+async def test_backend_streams_that_nobody_reads_hold_up_no_other(
+    autojump_clock: trio.testing.MockClock,
+):
+    """However many: their sum is far over the connection's window."""
+
+    async def act(call: WireCall) -> None:
+        if len(engine.calls) <= 40:
+            await call.headers()
+            while True:
+                await call.message(text("x" * 8000))
+        await begin(call)
+        await call.message(finish())
+        await call.trailers(0)
+
+    async with open_wire_engine(act) as engine:
+        small = GrpcSettings(stream_window_bytes=1 << 17, connection_window_bytes=1 << 20)
+        config = evolve(settings(engine), grpc=small)
+        async with open_stack(config) as stack:
+            stalled = [await stack.connect(receive_buffer=2048) for _ in range(40)]
+            for client in stalled:
+                await client.send(post(chat("hi", model=MODEL)))
+            await trio.sleep(1)
+            live = await ask(stack, stream=True)
+            await live.read_until(b"data: [DONE]\n\n")
+            assert trio.current_time() < 3
+            for client in (*stalled, live):
                 await client.stream.aclose()
