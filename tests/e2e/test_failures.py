@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -263,3 +264,31 @@ def test_hypercorns_own_command_ends_despite_a_client_that_does_not_read():
                 time.sleep(1)
                 door.signal(signal.SIGINT)
                 assert door.wait(8) == 0
+
+
+@pytest.mark.parametrize("server", ["proxy", "hypercorn-trio"])
+def test_no_request_ends_the_server(server: str):
+    """Of hypercorn 0.18's faults these two end its Trio worker; a bystander's stream goes on."""
+    upgrade = (
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    attacks = [
+        upgrade + b"\xff" * 64,
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\4\4\0\0\0\0\0\0\0\0\0" + b"\xff" * 200,
+        b"\x16\x03\x01\x02\x00\x01" * 50,
+    ]
+    with engine("decoder", "--served-names", "echo") as decoder:
+        with gateway(server, [decoder.port]) as door, connected(door.port) as bystander:
+            bystander.sendall(post(chat("count=40 gap_s=0.1")))
+            read_until(bystander, b'"content":"')
+            for attack in attacks:
+                with connected(door.port) as sock:
+                    sock.sendall(attack)
+                    sock.settimeout(1)
+                    with suppress(OSError):
+                        sock.recv(65536)
+            assert b'"finish_reason":"stop"' in read_until(bystander, DONE)
+            assert is_ready(door.port)
