@@ -23,6 +23,8 @@ class AnswerDecoder:
         self._reading = reading
         self._decoder = ResponseDecoder()
         self._choices: dict[int, _ChoiceText] = {}
+        self._settled: set[int] = set()
+        """Choices whose steps pass as they are: nearly every token, so nothing is built anew for them."""
 
     def feed(self, response: ark_pb2.InferenceResponse) -> Step:
         """Return what the message adds. Raises as `ResponseDecoder.feed`."""
@@ -35,16 +37,19 @@ class AnswerDecoder:
         return evolve(last, choices=(*last.choices, *rests))
 
     def _read(self, step: Step) -> Step:
-        if not step.choices:
-            return step
-        return Step(choices=tuple(map(self._delta, step.choices)), usage=step.usage)
+        for delta in step.choices:
+            if delta.logprobs or delta.index not in self._settled:
+                return Step(choices=tuple(map(self._delta, step.choices)), usage=step.usage)
+        return step
 
     def _delta(self, delta: ChoiceDelta) -> ChoiceDelta:
         choice = self._choices.get(delta.index)
         if choice is None:
             choice = self._choices[delta.index] = _ChoiceText(self._reading)
-        if not choice.settled:
+        if delta.index not in self._settled:
             delta = choice.feed(delta)
+            if choice.settled:
+                self._settled.add(delta.index)
         if delta.logprobs:
             delta = evolve(delta, logprobs=self._logprobs(delta))
         return delta

@@ -1,14 +1,18 @@
 """The table of parameters tells the truth about what each becomes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
-from ark_trio.protocol.ark_request import encode_chat
+from ark_trio.protocol.ark_request import encode_chat, encode_completion
 from ark_trio.protocol.chat_body import PARAMETERS
 from ark_trio.protocol.chat_request import parse_chat
+from ark_trio.protocol.completion_body import PARAMETERS as COMPLETION_PARAMETERS
+from ark_trio.protocol.completion_request import parse_completion
 from ark_trio.protocol.parameter import Treatment
+from ark_trio.protocol.value import from_value
 from tests.protocol.test_chat_request import TOOL, USER
 
 # What OpenAI's API description 2.3.0 lists.
@@ -110,7 +114,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "chat_template_kwargs": [{"enable_thinking": False}],
     "continue_final_message": [True],
     "add_generation_prompt": [False],
-    "structured_outputs": [],  # several keys: test_constraint.py
+    "structured_outputs": [{"regex": "a+"}, {"json_object": True}],
     "guided_json": [{"type": "object"}, "{}"],
     "guided_regex": ["a+"],
     "guided_choice": [["a", "b"]],
@@ -123,7 +127,45 @@ NEEDS: dict[str, Any] = {
     "top_logprobs": {"logprobs": True},
     "tool_choice": {"tools": [TOOL]},
 }
-FORWARDED = [p.name for p in PARAMETERS.values() if p.treatment is Treatment.FORWARDED]
+CHANGED: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "logprobs": lambda _: {"logprobs": 1},
+    "logit_bias": lambda biases: {"logit_bias": {int(k): v for k, v in biases.items()}},
+    "structured_outputs": lambda given: (
+        {"guided_regex": given["regex"]}
+        if "regex" in given
+        else {"response_format": {"type": "json_object"}}
+    ),
+    "guided_json": lambda schema: {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "answer",
+                "schema": orjson.loads(schema) if isinstance(schema, str) else schema,
+            },
+        }
+    },
+    "guided_choice": lambda choices: {
+        "guided_grammar": "root ::= " + " | ".join(f'"{choice}"' for choice in choices)
+    },
+    "thinking": lambda given: {
+        "chat_template_kwargs": dict.fromkeys(("thinking", "enable_thinking"), bool(given))
+    },
+}
+"""Parameters that reach the engine in other words than the client's."""
+
+ACTED_ON = {"model", "messages", "stream", "stream_options"}
+ACTED_ON |= {"include_reasoning", "separate_reasoning"}
+CANNOT_CHANGE_A_RESULT = {"metadata", "user", "safety_identifier", "service_tier", "request_id"}
+CANNOT_CHANGE_A_RESULT |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
+REFUSED = {"audio", "modalities", "web_search_options", "prediction", "moderation"}
+REFUSED |= {"functions", "function_call", "store"}
+
+
+def named(treatment, table=PARAMETERS):
+    return {p.name for p in table.values() if p.treatment is treatment}
+
+
+FORWARDED = sorted(named(Treatment.FORWARDED))
 
 
 def encode(**fields):
@@ -131,30 +173,76 @@ def encode(**fields):
     return encode_chat(parse_chat(body), req_id="r", model="m")
 
 
+def inputs(**fields):
+    return {key: from_value(value) for key, value in encode(**fields).inputs.items()}
+
+
 def test_every_parameter_of_the_api_has_its_row():
     assert set(PARAMETERS) == {*OPENAI, *EXTRAS}
     assert all(name == parameter.name for name, parameter in PARAMETERS.items())
 
 
+def test_every_parameter_is_forwarded_acted_on_refused_or_cannot_change_a_result():
+    assert named(Treatment.ACTED_ON) == ACTED_ON
+    assert named(Treatment.NO_EFFECT) == CANNOT_CHANGE_A_RESULT
+    assert named(Treatment.REFUSED) == REFUSED
+    assert set(FORWARDED) == set(EXAMPLES)
+
+
 @pytest.mark.parametrize("name", FORWARDED)
-def test_a_forwarded_parameter_arrives_under_its_key_in_its_arm(name):
+def test_a_forwarded_parameter_is_an_input_of_the_engine_in_its_arm(name):
     parameter = PARAMETERS[name]
+    around = inputs(**NEEDS.get(name, {}))
     for example in EXAMPLES[name]:
-        inputs = encode(**{name: example}, **NEEDS.get(name, {})).inputs
-        assert parameter.key in inputs
-        arm = inputs[parameter.key].WhichOneof("kind")
-        assert not parameter.arms or arm in parameter.arms
+        encoded = encode(**{name: example}, **NEEDS.get(name, {}))
+        got = {key: from_value(value) for key, value in encoded.inputs.items()}
+        expected = CHANGED[name](example) if name in CHANGED else {parameter.key: example}
+        assert got == {**around, **expected}
+        if parameter.arms:
+            assert encoded.inputs[parameter.key].WhichOneof("kind") in parameter.arms
 
 
-@pytest.mark.parametrize("name", set(PARAMETERS) - set(FORWARDED) - {"model", "messages"})
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS) - set(FORWARDED) - {"model", "messages"}))
 def test_what_is_not_forwarded_leaves_no_key(name):
-    treatment = PARAMETERS[name].treatment
-    assert treatment is not Treatment.FORWARDED
-    assert PARAMETERS[name].key == ""
-    if treatment is Treatment.NO_EFFECT:
+    parameter = PARAMETERS[name]
+    assert parameter.key == ""
+    if parameter.treatment is Treatment.NO_EFFECT:
         assert encode(**{name: "x"}) == encode()
 
 
 def test_every_row_that_needs_words_has_them():
     for parameter in PARAMETERS.values():
         assert parameter.note or parameter.treatment is Treatment.FORWARDED
+
+
+COMPLETION_EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "logprobs": (2, {"logprobs": 2}),
+    "echo": (True, {"echo": True}),
+    "suffix": ("!", {"suffix": "!"}),
+    "max_tokens": (5, {"max_new_tokens": 5}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(named(Treatment.FORWARDED, COMPLETION_PARAMETERS)))
+def test_a_completion_s_parameter_is_an_input_of_the_engine(name):
+    given = COMPLETION_EXAMPLES[name][0] if name in COMPLETION_EXAMPLES else EXAMPLES[name][0]
+    asked = parse_completion(orjson.dumps({"model": "m", "prompt": "p", name: given}))
+    request = encode_completion(asked, "p", req_id="r", model="m")
+    got = {key: from_value(value) for key, value in request.inputs.items()}
+    if name in COMPLETION_EXAMPLES:
+        expected = COMPLETION_EXAMPLES[name][1]
+    else:
+        expected = CHANGED[name](given) if name in CHANGED else {name: given}
+    assert got == {"prompt": "p", **expected}
+
+
+def test_every_parameter_of_completions_has_its_row():
+    openai = {"model", "prompt", "best_of", "echo", "frequency_penalty", "logit_bias", "logprobs"}
+    openai |= {"max_tokens", "n", "presence_penalty", "seed", "stop", "stream", "stream_options"}
+    openai |= {"suffix", "temperature", "top_p", "user"}
+    assert openai <= set(COMPLETION_PARAMETERS)
+    assert named(Treatment.ACTED_ON, COMPLETION_PARAMETERS) == {
+        *("model", "prompt", "best_of", "stream", "stream_options")
+    }
+    assert named(Treatment.NO_EFFECT, COMPLETION_PARAMETERS) <= CANNOT_CHANGE_A_RESULT
+    assert named(Treatment.REFUSED, COMPLETION_PARAMETERS) == {"store"}

@@ -1,10 +1,13 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ark_trio.errors import BadBackend
 from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.protocol.sse import DONE
 from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta, Usage
 from tests.support.answers import chunks, deltas, events
+from tests.support.strategies import STEPS
 
 FIRST = {"role": "assistant", "content": ""}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
@@ -210,3 +213,51 @@ def test_a_failure_is_an_error_and_done():
         {"error": {"message": "It broke.", "type": "server_error", "param": None, "code": None}},
         "[DONE]",
     ]
+
+
+def expect_grammar(stream, *, n, include_usage, ended):
+    """Role, deltas, one finish a choice; then usage if asked for, or the error; then [DONE]."""
+    *said, done = events(stream)
+    assert done == "[DONE]"
+    if not ended:
+        assert list(said.pop()) == ["error"]
+    elif include_usage:
+        assert said.pop()["choices"] == []
+    finished = dict.fromkeys(range(n), False)
+    begun = dict.fromkeys(range(n), False)
+    for chunk in said:
+        assert ("usage" in chunk) == include_usage
+        (choice,) = chunk["choices"]
+        index, delta, reason = choice["index"], choice["delta"], choice["finish_reason"]
+        assert not finished[index]
+        assert (delta == FIRST) == (not begun[index])
+        assert (delta == {}) == (reason is not None)
+        assert all(part or (part == "" and delta == FIRST) for part in delta.values()) or (
+            choice["logprobs"] is not None
+        )
+        begun[index], finished[index] = True, reason is not None
+    if ended:
+        assert all(finished.values())
+
+
+@given(st.lists(STEPS, max_size=6), st.integers(1, 6), st.booleans())
+def test_every_stream_obeys_the_grammar_whatever_the_engine_says(steps, n, include_usage):
+    stream = open_stream(n=n, include_usage=include_usage)
+    body = b""
+    try:
+        for each in steps:
+            body += stream.feed(each)
+        body += stream.end()
+        ended = True
+    except BadBackend as error:
+        body += stream.fail(error)
+        ended = False
+    expect_grammar(body, n=n, include_usage=include_usage, ended=ended)
+
+
+@given(st.lists(st.text(max_size=4), max_size=5), st.integers(1, 3), st.booleans())
+def test_every_regular_stream_obeys_the_grammar(words, n, include_usage):
+    steps = [step(word, index) for word in words for index in range(n)]
+    ends = [step(index=index, finish_reason="stop") for index in range(n)]
+    body = run(*steps, *ends, n=n, include_usage=include_usage)
+    expect_grammar(body, n=n, include_usage=include_usage, ended=True)
