@@ -123,6 +123,7 @@ def _ask(request: Request, inputs: Mapping[str, Any]) -> Ask:
         max_tokens=max_tokens if type(max_tokens) is int else None,
         prompt_tokens=len(_prompt(inputs)),
         logprobs=inputs.get("logprobs") is not None,
+        echo=_prompt(inputs) if inputs.get("echo") is True else "",
     )
 
 

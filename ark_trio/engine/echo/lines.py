@@ -28,6 +28,8 @@ class Ask:
     max_tokens: int | None = None
     prompt_tokens: int = 0
     logprobs: bool = False
+    echo: str = ""
+    """Text to say first, beside the script."""
 
 
 def say(script: Script, ask: Ask) -> Iterator[Response]:
@@ -62,6 +64,7 @@ def garbage(script: Script, ask: Ask) -> Response:
 def _choice(script: Script, ask: Ask) -> Iterator[tuple[Delta, str | None]]:
     """Yield the increments of one choice, the last with its finish_reason."""
     parts: list[Iterator[Delta]] = [
+        ({"content": text} for text in (ask.echo,) if text),
         ({"reasoning_content": word} for word in _words(script.reasoning)),
         ({"content": piece} for piece in _pieces(script)),
         _tool_deltas(script),
