@@ -272,6 +272,22 @@ class XllmSettings:
         at_least=0,
         roles=_ENGINES,
     )
+    min_memlock_bytes: ByteCount | None = setting(
+        None,
+        "Memory that the engine must be allowed to pin.",
+        name="xllm_min_memlock_bytes",
+        at_least=0,
+        default_text="without limit",
+        roles=_ENGINES,
+    )
+    min_open_files: int = setting(
+        65536,
+        "Files that the engine must be allowed to open.",
+        name="xllm_min_open_files",
+        at_least=0,
+        at_most=2**31 - 1,
+        roles=_ENGINES,
+    )
     start_s: Seconds | None = setting(
         None,
         "Time that it has until it is healthy.",

@@ -17,13 +17,14 @@ from ark_trio.config import Settings, XllmSettings
 from ark_trio.engine.xllm.launch import LICENSE_NAME, Host, Role, env_file, gemm_config
 from ark_trio.rpc.server import bind_tcp
 
-MIN_OPEN_FILES = 65536
 SHM = Path("/dev/shm")  # noqa: S108 (its size is looked at)
 
 _NVIDIA_SMI_S = 30.0
 _SIOCGIFADDR = 0x8915
 _NAME_BYTES = 15
 _GIB = 2**30
+_NO_LICENSE = (b"", b"none")
+"""What the unit's drop-in puts where the credential is missing."""
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def check_host(settings: Settings, role: Role) -> tuple[Host, list[str]]:
     local_addr = _kept(faults, lambda: _local_addr(settings.xllm), "")
     faults += _file_faults(settings.xllm, role)
     faults += _port_faults(settings, role)
-    faults += _limit_faults()
+    faults += _limit_faults(settings.xllm)
     faults += _memory_faults(settings.xllm)
     return Host(gpus=gpus, local_addr=local_addr), faults
 
@@ -137,13 +138,15 @@ def _file_faults(xllm: XllmSettings, role: Role) -> Iterator[str]:
     for what, (path, key) in folders.items():
         if not os.access(path, os.R_OK):
             yield f"{what}: {path} can't be read ({key})"
-    files = {
-        "licence": (xllm.license or xllm.home / LICENSE_NAME, "xllm.license"),
-        "environment file": (env_file(xllm, role), "xllm.env_file"),
-    }
-    for what, (path, key) in files.items():
-        if not (path.is_file() and os.access(path, os.R_OK)):
-            yield f"{what}: {path} can't be read ({key})"
+    variables = env_file(xllm, role)
+    if not (variables.is_file() and os.access(variables, os.R_OK)):
+        yield f"environment file: {variables} can't be read (xllm.env_file)"
+    licence = xllm.license or xllm.home / LICENSE_NAME
+    if not _holds_something(licence):
+        yield (
+            f"licence: there is none in {licence}"
+            " (xllm.license; under systemd /etc/ark/credentials/license.lic)"
+        )
 
 
 def _port_faults(settings: Settings, role: Role) -> Iterator[str]:
@@ -160,13 +163,16 @@ def _port_faults(settings: Settings, role: Role) -> Iterator[str]:
             yield f"port: {port} can't be listened on ({key}): {error.strerror}"
 
 
-def _limit_faults() -> Iterator[str]:
-    locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if locked != resource.RLIM_INFINITY:
-        yield f"memlock: the limit is {locked} bytes; it must be infinite (LimitMEMLOCK=)"
+def _limit_faults(xllm: XllmSettings) -> Iterator[str]:
+    pinned, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    needed = xllm.min_memlock_bytes
+    if pinned != resource.RLIM_INFINITY and (needed is None or pinned < needed):
+        text = "no limit" if needed is None else f"at least {needed}"
+        yield f"memlock: the limit is {pinned} bytes; {text} is needed (LimitMEMLOCK=)"
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files != resource.RLIM_INFINITY and files < MIN_OPEN_FILES:
-        yield f"nofile: the limit is {files}; at least {MIN_OPEN_FILES} is needed (LimitNOFILE=)"
+    if files != resource.RLIM_INFINITY and files < xllm.min_open_files:
+        needed = xllm.min_open_files
+        yield f"nofile: the limit is {files}; at least {needed} is needed (LimitNOFILE=)"
 
 
 def _memory_faults(xllm: XllmSettings) -> Iterator[str]:
@@ -179,6 +185,13 @@ def _memory_faults(xllm: XllmSettings) -> Iterator[str]:
     if size < xllm.min_shm_bytes:
         needed = f"{xllm.min_shm_bytes / _GIB:g} GiB"
         yield f"{SHM}: {size / _GIB:.1f} GiB; {needed} is needed (xllm.min_shm_bytes)"
+
+
+def _holds_something(path: Path) -> bool:
+    try:
+        return path.read_bytes().strip() not in _NO_LICENSE
+    except OSError:
+        return False
 
 
 def _same(left: Path, right: Path) -> bool:
