@@ -102,6 +102,13 @@ async def test_tool_calls_are_read_as_the_settings_say_of_the_model(rules, said,
         assert "tool_calls" not in message
 
 
+async def test_without_tools_what_looks_like_a_call_is_text():
+    said = f"<tool_call>{CALL}</tool_call>"
+    for fields in ({}, {"tools": TOOLS, "tool_choice": "none"}):
+        message, finish_reason = await ask_model(said, TextSettings(), **fields)
+        assert (message["content"], finish_reason) == (said, "stop")
+
+
 ORIGIN = "https://chat.test"
 PREFLIGHT = {
     "origin": ORIGIN,

@@ -179,11 +179,13 @@ async def test_a_silent_tokenizer_is_a_504(autojump_clock: trio.testing.MockCloc
         await trio.sleep_forever()
 
     limits = Limits(first_token_s=2)
+    began = trio.current_time()
     async with open_fake_decoder(hang) as decoder:
         monkeypatch.setattr(type(decoder.engine), "call", silent)
         async with open_client(decoder.settings(limits=limits)) as client:
             answer = await client.ask("POST", "/tokenize", {"model": MODEL, "prompt": "a"})
     assert (answer.status, answer.json["error"]["code"]) == (504, "first_token_timeout")
+    assert trio.current_time() - began == pytest.approx(2, abs=1)
 
 
 async def test_a_decoder_that_a_call_could_not_reach_is_not_chosen_until_it_answers(monkeypatch):
@@ -207,15 +209,20 @@ async def test_a_decoder_that_a_call_could_not_reach_is_not_chosen_until_it_answ
 
 
 async def test_several_prompts_wait_for_a_client_that_does_not_read():
-    words = [f"{number} " for number in range(400)]
+    words = [f"{number} ".ljust(4096, ".") for number in range(400)]
     async with open_fake_decoder(saying(*words)) as decoder:
         async with open_client(decoder.settings()) as client:
             body = {"model": MODEL, "prompt": ["a", "b", "c"], "stream": True}
             exchange = client.start("POST", PATH, body)
             exchange.stop_reading()
-            await trio.sleep(0.2)
+            with trio.fail_after(5):
+                while decoder.engine.busy < 3:
+                    await trio.sleep(0.01)
+            await trio.sleep(1)
+            # The mailbox and the flow-control windows are full; the engine can't say the rest to nobody.
+            assert decoder.engine.busy == 3
             exchange.read_on()
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 await exchange.over.wait()
     chosen = dict.fromkeys(range(3), "")
     for frame in exchange.frames[:-1]:
