@@ -76,7 +76,7 @@ async def test_a_port_that_speaks_no_grpc_is_bad_within_the_limit(monkeypatch, n
     await nursery.start(trio.serve_listeners, silent, listeners)
     address = Address(host="127.0.0.1", port=listeners[0].socket.getsockname()[1])
     settings = Settings(decoders=(address,), limits=Limits(connect_s=0.2))
-    assert await told(settings) == [("decoder", False, "no answer within 0.5 s")]
+    assert await told(settings) == [("decoder", False, "not reachable: no connection in time")]
     nursery.cancel_scope.cancel()
 
 
