@@ -44,12 +44,20 @@ def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
     with open_listener(settings) as listener, open_notifier(os.environ) as notifier:
 
         def work(notifier: Notifier, orders: socket.socket) -> None:
-            trio.run(serve_worker, settings, listener, reload, notifier, orders)
+            trio.run(serve_worker, _newest(settings, reload), listener, reload, notifier, orders)
 
         if settings.workers > 1:
             return Supervisor(count=settings.workers, work=work, notifier=notifier).run()
         trio.run(serve, settings, listener, reload, notifier)
     return 0
+
+
+def _newest(settings: Settings, reload: Callable[[], Settings]) -> Settings:
+    """What a worker starts with: it may take the place of one that had reloaded."""
+    try:
+        return reload()
+    except ConfigError:
+        return settings
 
 
 def raise_descriptor_limit() -> None:

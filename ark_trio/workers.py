@@ -67,6 +67,8 @@ class Supervisor:
     _stopping: bool = False
     _failed: bool = False
     _told_ready: bool = False
+    _told_stopping: bool = False
+    _told_status: str = ""
 
     def run(self) -> int:
         """Run until stopped and the last worker has ended; the exit code."""
@@ -151,6 +153,9 @@ class Supervisor:
                         worker.ready = True
                     elif key == "STATUS":
                         worker.status = value
+                    elif key == "EXTEND_TIMEOUT_USEC" and not self._told_stopping:
+                        self._told_stopping = True
+                        self.notifier.stopping("stopping", int(value) / 1e6)
 
     def _reap(self, selector: selectors.BaseSelector) -> None:
         for worker in tuple(self._workers):
@@ -190,6 +195,10 @@ class Supervisor:
         if ready == self.count and not self._told_ready:
             self._told_ready = True
             self.notifier.ready(f"{ready} workers serve")
+        status = "; ".join(f"worker {worker.number}: {worker.status}" for worker in self._workers)
+        if self._told_ready and status != self._told_status:
+            self._told_status = status
+            self.notifier.status(status)
         if self.notifier.watchdog_s is not None:
             self.notifier.alive()
 

@@ -1,6 +1,7 @@
 """The pauses of a service that fails again and again."""
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock = [1000.0]
     pauses: list[float] = []
     monkeypatch.setattr(backoff, "_now", lambda: clock[0])
-    monkeypatch.setattr(backoff.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     environ = {"RUNTIME_DIRECTORY": f"{tmp_path}:/other"}
 
     def start(after_s: float) -> float:
@@ -55,7 +56,7 @@ def test_a_good_end_is_forgotten(service):
 
 
 def test_a_pause_is_told_and_asked_time_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(backoff.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         environ = {"RUNTIME_DIRECTORY": str(tmp_path), "NOTIFY_SOCKET": str(tmp_path / "notify")}
@@ -74,7 +75,7 @@ def test_a_damaged_record_is_no_record(service, tmp_path, damage):
 
 
 def test_without_systemd_nothing_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(backoff.time, "sleep", lambda _: pytest.fail("nobody restarts it"))
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("nobody restarts it"))
     for _ in range(5):
         hold_back({"RUNTIME_DIRECTORY": str(tmp_path)}, SILENT)
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,8 @@ def install(tmp_path, capsys):
         assert main(words) == code
         captured = capsys.readouterr()
         assert (captured.err == "") == (code == 0)
-        return (captured.out + captured.err).splitlines()
+        lines: list[str] = (captured.out + captured.err).splitlines()
+        return lines
 
     return run
 

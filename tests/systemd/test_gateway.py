@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,7 @@ def all_well(host: Host):
         drop_in = host.path(f"/etc/systemd/system/{unit}.d/test.conf")
         drop_in.unlink(missing_ok=True)
     host.write("/etc/ark/ark.toml", ECHO)
+    host.write("/etc/ark/proxy.env", "")
     host.ctl("daemon-reload")
     host.ctl("start", "ark.target", "ark-proxy.socket", PROXY, "ark-decoder", "ark-prefiller")
     wait_until(lambda: is_ready(host), within_s=20, what="the gateway's readiness")
@@ -104,7 +106,11 @@ def test_its_status_tells_of_streams_and_decoders(host):
     reader.join()
 
 
-def test_restarts_under_load_refuse_nothing_and_cut_nothing(host):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_restarts_under_load_refuse_nothing_and_cut_nothing(host, workers):
+    host.write("/etc/ark/proxy.env", f"ARK_WORKERS={workers}\n")
+    host.ctl("restart", PROXY)
+    wait_until(lambda: is_ready(host), within_s=10)
     reader, answers = slow_stream(host)
     with under_load(host.network) as load:
         time.sleep(0.3)
@@ -260,6 +266,24 @@ def test_an_engine_over_its_memory_limit_is_killed_and_started_again(host):
     wait_until(lambda: started_anew(host, unit, before), within_s=15)
     wait_until(lambda: is_ready(host), within_s=10)
     assert words(ask(host, "back")) == "back"
+
+
+def test_with_several_workers_each_tells_its_state_and_a_dead_one_is_replaced(host):
+    host.write("/etc/ark/proxy.env", "ARK_WORKERS=2\n")
+    host.ctl("restart", PROXY)
+    told = re.compile(r"worker 1: .* decoders ready; worker 2: .* decoders ready")
+    wait_until(lambda: told.search(host.show(PROXY, "StatusText")), within_s=10)
+    parent = host.main_pid(PROXY)
+    workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    assert len(workers) == 2
+    os.kill(int(workers[0]), signal.SIGKILL)
+    wait_until(lambda: "worker_died" in host.journal("-u", PROXY, "-n", "20"), within_s=5)
+    for _ in range(6):
+        assert words(ask(host, "one is left")) == "one is left"
+    host.write("/etc/ark/ark.toml", 'decoders = ["127.0.0.1:62000", "127.0.0.1:9"]\n' + ECHO)
+    host.ctl("reload", PROXY)
+    wait_until(lambda: host.show(PROXY, "StatusText").count("1 of 2") == 2, within_s=10)
+    assert host.main_pid(PROXY) == parent
 
 
 def test_a_bad_configuration_is_told_and_not_tried_again(host):
