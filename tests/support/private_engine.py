@@ -25,6 +25,8 @@ if mode == "crash":
 if mode == "exit":
     sys.exit(7)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if mode == "record":
     sys.exit(0)
 port = int(sys.argv[sys.argv.index("--port") + 1])
