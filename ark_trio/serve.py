@@ -47,7 +47,9 @@ def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
             trio.run(serve_worker, _newest(settings, reload), listener, reload, notifier, orders)
 
         if settings.workers > 1:
-            return Supervisor(count=settings.workers, work=work, notifier=notifier).run()
+            return Supervisor(
+                count=settings.workers, work=work, notifier=notifier, release=listener.close
+            ).run()
         trio.run(serve, settings, listener, reload, notifier)
     return 0
 
@@ -155,7 +157,7 @@ class Server:
             async with trio.open_nursery() as connections, trio.open_nursery() as door:
                 stopping.start_soon(self.stop, door.cancel_scope, connections.cancel_scope)
                 listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
-                log.info("gateway_serves", bind=str(self.gateway.settings.bind))
+                log.info("gateway_serves", bind=str(_bound(listener)))
                 self.notifier.ready(self.describe())
                 await trio.serve_listeners(handler, listeners, handler_nursery=connections)
             stopping.cancel_scope.cancel()  # type: ignore[unreachable]  # the door can be cancelled
