@@ -1,6 +1,7 @@
 """What all endpoints share: traces, how models write, web pages of other origins, the root path."""
 
 import pytest
+import structlog
 
 from ark_trio.config import HttpSettings, TextSettings
 from ark_trio.rpc.client import ArkChannel
@@ -163,3 +164,13 @@ async def test_all_is_served_under_the_root_path_and_without_it(root):
             assert (await client.ask("GET", f"{path}/v1/models")).status == 200
             assert (await client.ask("GET", "/v1/models")).status == 200
             assert (await client.ask("GET", f"{path}x/v1/models")).status == 404
+
+
+async def test_fields_that_nobody_knows_are_told_once_in_the_log():
+    with structlog.testing.capture_logs() as lines:
+        async with open_fake_decoder(saying("a")) as decoder:
+            async with open_client(decoder.settings()) as client:
+                answer = await client.ask("POST", CHAT, body(vendor=1, other={"deep": []}))
+    assert answer.status == 200
+    (line,) = [line for line in lines if line["event"] == "fields_unknown"]
+    assert (line["fields"], line["log_level"]) == (["other", "vendor"], "debug")

@@ -121,11 +121,12 @@ def test_reasoning_can_stay_in_the_text():
 
 @pytest.mark.parametrize(("shown", "alternatives"), [(None, None), (0, 0), (1, 1), (5, 2)])
 def test_only_the_log_probabilities_that_were_asked_for_are_shown(shown, alternatives):
-    got = read(step("a", logprobs=(ENTRY,)), reading=Reading(top_logprobs=shown))
-    logprobs = got[0].choices[0].logprobs
-    assert [len(entry["top_logprobs"]) for entry in logprobs] == (
-        [] if alternatives is None else [alternatives]
-    )
+    steps = [step("a", logprobs=(ENTRY,)), step("b", logprobs=(ENTRY,))]
+    for said in read(*steps, reading=Reading(top_logprobs=shown))[:2]:
+        logprobs = said.choices[0].logprobs
+        assert [len(entry["top_logprobs"]) for entry in logprobs] == (
+            [] if alternatives is None else [alternatives]
+        )
 
 
 def test_what_the_request_says_is_what_is_read():
