@@ -56,7 +56,10 @@ class Limits:
         30.0, "Time that a client may go without reading.", at_least=0.01, roles=_PROXY
     )
     max_body_bytes: ByteCount = setting(
-        32 * 2**20, "Size of a request body.", at_least=1024, at_most=2**31 - 1, roles=_PROXY
+        32 * 2**20,
+        "Size of a request's body, over HTTP and over gRPC.",
+        at_least=1024,
+        at_most=2**31 - 1,
     )
     settle_s: Seconds = setting(
         5.0,
@@ -115,6 +118,12 @@ class EngineSettings:
         None,
         "GGUF file.",
         default_text="the small model that `ark-trio model fetch` gets",
+        roles=_ENGINES,
+    )
+    chat_template: Path | None = setting(
+        None,
+        "Jinja chat template, in place of the model's own.",
+        default_text="the model's own",
         roles=_ENGINES,
     )
     model_dir: Path | None = setting(

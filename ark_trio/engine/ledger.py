@@ -11,6 +11,7 @@ from attrs import define
 
 REMEMBERED = 256
 TOLD = 16
+ENDINGS = ("finished", "failed", "cancelled")
 
 
 @define
@@ -68,3 +69,7 @@ class Ledger:
             "last_req_id": self._last[-1].req_id if self._last else "",
             "calls": [attrs.asdict(call) for call in calls[-TOLD:]],
         }
+
+    def totals(self) -> dict[str, float]:
+        """Return PullMetrics outputs: how many calls have ended in each way."""
+        return {f"calls_{ended}_total": float(self._ends[ended]) for ended in ENDINGS}

@@ -1,14 +1,17 @@
 """The decoder and the prefiller as processes: load, listen, say so, and stop as signals ask."""
 
+import atexit
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
 import structlog
 import trio
+from attrs import define
 
 from ark_trio.config import Settings
 from ark_trio.engine.echo.engine import open_echo
@@ -58,18 +61,36 @@ def _run_own(settings: Settings, role: Role, notifier: Notifier) -> int:
         reason = f"can't listen on {settings.grpc_bind}: {error.strerror or error}"
         log.error("engine_failed", role=role, reason=reason)  # noqa: TRY400 (one line for the operator)
         return 1
+    ending = _Ending()
     with listener:
-        return trio.run(_supervise, settings, role, listener, notifier)
+        status = trio.run(_supervise, settings, role, listener, notifier, ending)
+    if ending.at_once:
+        # Nothing of ours is left, but llama.cpp may be computing or loading still, and waits for that before it unloads.
+        atexit.register(_end_now)
+    return status
+
+
+def _end_now() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+@define
+class _Ending:
+    """How the process is to end."""
+
+    at_once: bool = False
 
 
 async def _supervise(
-    settings: Settings, role: Role, listener: socket.socket, notifier: Notifier
+    settings: Settings, role: Role, listener: socket.socket, notifier: Notifier, ending: _Ending
 ) -> int:
     """Serve until told to stop. SIGTERM lets calls finish; a second one, or SIGINT, ends at once."""
     stop = trio.Event()
     # The process's nursery: the service beside the task that hears signals.
     async with trio.open_nursery() as nursery:
-        await nursery.start(_obey_signals, stop, nursery.cancel_scope)
+        await nursery.start(_obey_signals, stop, nursery.cancel_scope, ending)
         nursery.start_soon(notifier.feed_watchdog)
         status = 0
         async with open_bridge() as bridge:
@@ -151,6 +172,7 @@ async def _open_engine(settings: Settings, role: Role, bridge: Bridge) -> AsyncI
 async def _obey_signals(
     stop: trio.Event,
     process: trio.CancelScope,
+    ending: _Ending,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -158,6 +180,7 @@ async def _obey_signals(
         task_status.started()
         async for signum in signals:
             if signum == signal.SIGINT or stop.is_set():
+                ending.at_once = True
                 process.cancel()
             else:
                 stop.set()

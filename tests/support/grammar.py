@@ -16,6 +16,7 @@ from ark_trio.engine.llama.grammar.expression import (
     Row,
     Rules,
     Text,
+    is_possible,
     possible,
 )
 
@@ -23,11 +24,10 @@ MAX_STEPS = 400
 Draw = Callable[[Any], Any]
 
 
-@st.composite
-def texts(draw: Draw, rules: Rules, root: str) -> str:
-    """Texts that `root` matches, if there are any; long ones are not drawn."""
+def draw_text(data: st.DataObject, rules: Rules, root: str = "root") -> str:
+    """A text that `root` matches, if there are any; long ones are not drawn."""
     assume(root in possible(rules))
-    return _Sampler(draw, rules).sample(rules[root])
+    return _Sampler(data.draw, rules).sample(rules[root])
 
 
 class _Sampler:
@@ -49,7 +49,7 @@ class _Sampler:
                 return "".join(map(self.sample, items))
             case Choice(items):
                 kept = [each for each in items if self._can(each)]
-                return self.sample(self._draw(st.sampled_from(kept)))
+                return self.sample(kept[self._draw(st.integers(0, len(kept) - 1))])
             case Repeat(inner, least, most):
                 return self._repeat(inner, least, most)
             case Ref(name):
@@ -72,4 +72,4 @@ class _Sampler:
         return chr(self._draw(st.integers(low, high)))
 
     def _can(self, item: Expression) -> bool:
-        return "x" in possible({**{name: Text("") for name in self._possible}, "x": item})
+        return is_possible(item, self._possible)

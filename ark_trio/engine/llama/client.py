@@ -50,9 +50,9 @@ class LlamaClient:
         """Return the prompt that a chat body becomes."""
         return str((await self._ask("POST", "/apply-template", body))["prompt"])
 
-    async def tokenize(self, text: str, *, special: bool) -> list[int]:
+    async def tokenize(self, text: str, *, special: bool, bos: bool = True) -> list[int]:
         """Return the tokens of `text`; with `special` as a prompt: markers read as such, BOS where the model has it."""
-        body = {"content": text, "add_special": special, "parse_special": special}
+        body = {"content": text, "add_special": special and bos, "parse_special": special}
         return list((await self._ask("POST", "/tokenize", body))["tokens"])
 
     async def detokenize(self, tokens: list[int]) -> str:
@@ -60,11 +60,19 @@ class LlamaClient:
         answer = await self._ask("POST", "/detokenize", {"tokens": tokens}, refused=_our_fault)
         return str(answer["content"])
 
-    async def evaluate(self, slot: int, tokens: list[int]) -> Json:
-        """Have `slot` hold the KV cache of `tokens`, computing what it lacks; return the engine's timings."""
-        body = {"prompt": tokens, "n_predict": 0, "id_slot": slot, "cache_prompt": True}
+    async def evaluate(self, slot: int, tokens: list[int], *, reuse: bool = True) -> Json:
+        """Have `slot` hold the KV cache of `tokens`, computing what it lacks; return the engine's timings.
+
+        Not `reuse`: compute all of it.
+        """
+        body = {"prompt": tokens, "n_predict": 0, "id_slot": slot, "cache_prompt": reuse}
         answer = await self._ask("POST", "/completion", body, refused=_our_fault)
         return dict(answer["timings"])
+
+    async def generate(self, slot: int, body: Mapping[str, Any]) -> list[int]:
+        """Generate in `slot` without a word in between; return the tokens."""
+        asked = {**body, "id_slot": slot, "cache_prompt": True, "return_tokens": True}
+        return list((await self._ask("POST", "/completion", asked))["tokens"])
 
     async def save(self, slot: int, name: str) -> int:
         """Write the slot's state to the file `name` in the state folder; return how many tokens it holds."""
@@ -88,9 +96,12 @@ class LlamaClient:
         return not slots[slot]["is_processing"]
 
     async def stream(
-        self, path: str, body: Mapping[str, Any], on_chunk: Callable[[Json], Awaitable[None]]
+        self, path: str, body: Mapping[str, Any], on_chunk: Callable[[Json], Awaitable[bool]]
     ) -> None:
-        """Generate, handing every chunk to `on_chunk`. Cancelled, it closes the connection, which stops the engine."""
+        """Generate, handing every chunk to `on_chunk`, until that returns False.
+
+        Then, and when cancelled, it closes the connection, which stops the engine.
+        """
         with _errors_become_ours():
             async with self.http.stream("POST", path, content=_json(body)) as response:
                 if response.status_code != _OK:
@@ -100,8 +111,8 @@ class LlamaClient:
                 ) as lines:
                     async for line in lines:
                         chunk = _chunk(line)
-                        if chunk is not None:
-                            await on_chunk(chunk)
+                        if chunk is not None and not await on_chunk(chunk):
+                            break
 
     async def _ask(
         self,

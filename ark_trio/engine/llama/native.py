@@ -1,12 +1,19 @@
 """llama.cpp's own server, running inside this process on a loopback port that only this process knows the key to."""
 
+import atexit
 import hashlib
+import math
 import os
+import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import trio
@@ -16,7 +23,12 @@ from ark_trio.config import EngineSettings
 from ark_trio.errors import ConfigError
 
 _UNLOAD_S = 1.0
-_ERRORS_ONLY = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_SILENT, _ERRORS = 0, 1
+"""llama.cpp's verbosity. What it has to say of a request it answers too; its lines have no place among ours."""
+_MAX_HEARD = 64 << 10
+_STANDARD_ERROR = 2
+_COMPLAINT = re.compile(r"[\d.]+ E [^:]*: *(.+)")
 _MORE_HTTP_THREADS = 8
 """HTTP threads beyond one a slot, for what is asked while all slots stream."""
 
@@ -45,7 +57,8 @@ async def open_native(
     in_thread = partial(trio.to_thread.run_sync, limiter=limiter, abandon_on_cancel=True)
     key = secrets.token_urlsafe(24)
     digest = await in_thread(_sha256, model)
-    loaded: list[Any] = [await in_thread(_load, settings, model, state_dir, key)]
+    with _signals_end_at_once():
+        loaded: list[Any] = [await in_thread(_load, settings, model, state_dir, key)]
     try:
         yield Native(
             url=loaded[0].listening_address,
@@ -55,9 +68,12 @@ async def open_native(
             kv_type=_kv_type(),
         )
     finally:
-        # Dropping the last reference stops it, after the batch that runs. Stopping must not take longer than we have.
-        with trio.move_on_after(_UNLOAD_S, shield=True):
-            await in_thread(loaded.clear)
+        if trio.current_effective_deadline() == -math.inf:
+            # Cancelled: dropping the last reference waits for the batch that runs, and keeps all of Python waiting.
+            atexit.register(loaded.clear)
+        else:
+            with trio.move_on_after(_UNLOAD_S, shield=True):
+                await in_thread(loaded.clear)
 
 
 def _load(settings: EngineSettings, model: Path, state_dir: Path, key: str) -> Any:
@@ -68,15 +84,61 @@ def _load(settings: EngineSettings, model: Path, state_dir: Path, key: str) -> A
     except ImportError as error:
         text = f"engine.driver: llama is not installed ({error}); install ark-trio[engine]"
         raise ConfigError(text) from error
+    params = _params(xllamacpp, settings, model, state_dir, key)
     try:
-        return xllamacpp.Server(_params(xllamacpp, settings, model, state_dir, key))
+        return xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"engine.model: {model} can't be loaded: {error}") from error
+        params.verbosity = _ERRORS
+        reason = first_error(lambda: xllamacpp.Server(params)) or str(error)
+        raise ConfigError(f"engine.model: {model} can't be loaded: {reason}") from error
+
+
+@contextmanager
+def _signals_end_at_once() -> Iterator[None]:
+    """Have SIGINT and SIGTERM end the process as if it had never heard of them.
+
+    While llama.cpp loads no Python runs, so nobody could obey; there is nothing yet that would need an orderly end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def first_error(load: Callable[[], object]) -> str | None:
+    """Return what llama.cpp complains of while it fails to load again: it tells nobody but the standard error."""
+    with TemporaryFile() as heard, _standard_error_to(heard.fileno()):
+        # It has failed before, so it fails; if it does not, it is dropped.
+        with suppress(RuntimeError, ValueError):
+            load()
+        heard.seek(0)
+        lines = heard.read(_MAX_HEARD).decode(errors="replace").splitlines()
+    reasons = [match[1].strip() for line in lines if (match := _COMPLAINT.match(line))]
+    return reasons[0] if reasons else None
+
+
+@contextmanager
+def _standard_error_to(file: int) -> Iterator[None]:
+    sys.stderr.flush()
+    saved = os.dup(_STANDARD_ERROR)
+    try:
+        os.dup2(file, _STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(saved, _STANDARD_ERROR)
+        os.close(saved)
 
 
 def _params(library: Any, settings: EngineSettings, model: Path, state_dir: Path, key: str) -> Any:
     params = library.CommonParams()
     params.model.path = str(model)
+    if settings.chat_template is not None:
+        params.chat_template = _template(settings.chat_template)
     params.n_parallel = settings.slots
     params.n_ctx = settings.slots * settings.context_tokens
     # One batch is what runs on after a cancel, so a batch is one piece of prefill.
@@ -93,8 +155,15 @@ def _params(library: Any, settings: EngineSettings, model: Path, state_dir: Path
         False  # a last assistant turn is continued only when that is asked for
     )
     params.ui = False
-    params.verbosity = _ERRORS_ONLY
+    params.verbosity = _SILENT
     return params
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"engine.chat_template: {path} can't be read: {error}") from error
 
 
 def _threads(settings: EngineSettings) -> int:

@@ -65,3 +65,21 @@ def optional_whole(
 def is_function(function: Any) -> bool:
     """Whether `function` has a name."""
     return isinstance(function, dict) and isinstance(function.get("name"), str)
+
+
+def in_order(value: Any) -> Any:
+    """Return JSON with every object's members in an order that depends on nothing but them.
+
+    On the wire objects are maps, which have none; a prompt that is written from one must not change with every call.
+    """
+    if isinstance(value, dict):
+        return {key: in_order(value[key]) for key in sorted(value, key=_rank)}
+    return [in_order(item) for item in value] if isinstance(value, list) else value
+
+
+_FIRST = ("type", "function", "name", "description", "parameters", "properties", "required")
+"""What people write first, and models are trained on, in that order."""
+
+
+def _rank(key: str) -> tuple[int, str]:
+    return (_FIRST.index(key) if key in _FIRST else len(_FIRST), str(key))

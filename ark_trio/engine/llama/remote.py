@@ -3,8 +3,8 @@
 No one else is ever listened to: the bytes are fed to native code.
 """
 
-import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ import trio
 from attrs import frozen
 
 from ark_trio.config import Settings
+from ark_trio.engine.llama.choosing import Prefiller, in_order
 from ark_trio.engine.llama.kv import (
     CHUNK_BYTES,
     CHUNK_KEY,
@@ -23,6 +24,7 @@ from ark_trio.engine.llama.kv import (
     StateWriter,
     parse_header,
 )
+from ark_trio.engine.llama.wish import Wish, encode_wish
 from ark_trio.errors import (
     ArkError,
     BadBackend,
@@ -31,7 +33,7 @@ from ark_trio.errors import (
     PrefillerFailed,
     Unavailable,
 )
-from ark_trio.protocol.value import fill_value, from_value
+from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import ArkChannel, open_channel
@@ -40,7 +42,6 @@ from ark_wire import ark_pb2
 
 log = structlog.get_logger()
 
-Request = ark_pb2.InferenceRequest
 Response = ark_pb2.InferenceResponse
 
 _MESSAGES_WAITING = 4
@@ -58,44 +59,48 @@ class Transfer:
 
 @frozen(kw_only=True)
 class Prefillers:
-    """Channels to the configured prefillers. Made by `open_prefillers`."""
+    """The configured prefillers. Made by `open_prefillers`."""
 
-    channels: Sequence[ArkChannel]
+    known: Sequence[Prefiller]
     origin: Origin
     threads: trio.CapacityLimiter
 
-    async def fetch(self, req_id: str, tokens: list[int], path: Path) -> Transfer:
-        """Have a prefiller compute `tokens`, and write the state to `path`.
+    async def fetch(self, wish: Wish, path: Path) -> Transfer:
+        """Have a prefiller compute a prompt, and write the state to `path`.
 
-        One that can't be reached, is lost on the way, or is full, is replaced by the next.
+        One that can't be reached, fails, is lost on the way, or is full, is replaced by the next.
 
         Raises:
-            ArkError: none could; `Unavailable` when none is there, `Overloaded` when those that are there are full.
+            ArkError: none could. `PrefillerFailed` when one sent what is of no use, else `Overloaded` when those that
+                are there are full, else `Unavailable`.
         """
         full: Overloaded | None = None
-        for channel in random.sample(self.channels, len(self.channels)):
+        failed: PrefillerFailed | None = None
+        for prefiller in in_order(self.known, wish):
             try:
-                return await self._fetch_from(channel, req_id, tokens, path)
+                with prefiller.asked(wish):
+                    return await self._fetch_from(prefiller.channel, wish, path)
             except Unavailable as lost:
+                prefiller.note_failure()
                 log.warning("prefiller_unavailable", reason=lost.message)
+            except PrefillerFailed as error:
+                prefiller.note_failure()
+                log.warning("prefiller_failed", reason=error.message)
+                failed = error
             except Overloaded as error:
                 log.info("prefiller_full")
                 full = error
-        raise full or Unavailable("No prefiller is available now.")
+        raise failed or full or Unavailable("No prefiller is available now.")
 
-    async def _fetch_from(
-        self, channel: ArkChannel, req_id: str, tokens: list[int], path: Path
-    ) -> Transfer:
-        request = Request(req_id=req_id, method="prefill")
-        fill_value(request.inputs["tokens"], tokens)
+    async def _fetch_from(self, channel: ArkChannel, wish: Wish, path: Path) -> Transfer:
         mailbox = Mailbox[Response](_MESSAGES_WAITING)
         began = time.monotonic()
         outcome: StateHeader | ArkError | None = None
         # Holds the call's task: reading it and running it are two tasks, as in the gateway.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(channel.stream, request, mailbox)
+            nursery.start_soon(channel.stream, encode_wish(wish), mailbox)
             try:
-                outcome = await self._receive(mailbox, len(tokens), path)
+                outcome = await self._receive(mailbox, len(wish.tokens), path)
             except ArkError as error:
                 outcome = error
             nursery.cancel_scope.cancel()
@@ -148,10 +153,13 @@ async def open_prefillers(
         ping_timeout_s=settings.grpc.ping_timeout_s,
     )
     async with AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(
-                open_channel(bridge, address.host, address.port, options)
+        known = [
+            Prefiller(
+                channel=await stack.enter_async_context(
+                    open_channel(bridge, address.host, address.port, options)
+                ),
+                known=deque(maxlen=settings.engine.slots),
             )
             for address in settings.prefillers
         ]
-        yield Prefillers(channels=channels, origin=origin, threads=threads)
+        yield Prefillers(known=known, origin=origin, threads=threads)

@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import trio
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from ark_trio.config import Settings
 from ark_trio.engine.ledger import Ledger
 from ark_trio.engine.llama.client import LlamaClient, open_client
+from ark_trio.engine.llama.gauges import Gauges
 from ark_trio.engine.llama.inputs import check_messages
 from ark_trio.engine.llama.kv import Origin
 from ark_trio.engine.llama.native import open_native
@@ -17,6 +18,8 @@ from ark_trio.engine.llama.prefill import Prefill
 from ark_trio.engine.llama.readers import Json
 from ark_trio.engine.llama.run_dir import RunDir, open_run_dir
 from ark_trio.engine.llama.slots import SlotPool
+from ark_trio.engine.llama.tool_prompt import with_tools
+from ark_trio.engine.llama.wish import read_tokens
 from ark_trio.errors import ArkError, InvalidRequest, NotImplementedByEngine, UnknownModel
 from ark_trio.model import find_model, model_name
 from ark_trio.protocol.chat_inputs import decode_inputs
@@ -29,22 +32,6 @@ Response = ark_pb2.InferenceResponse
 Role = Literal["decoder", "prefiller"]
 
 _NATIVE_THREADS = 8
-
-
-@define
-class Counts:
-    """Totals since the start, by llama.cpp's own timings."""
-
-    prompt_tokens_evaluated: int = 0
-    last_prompt_evaluated: int = 0
-    completion_tokens: int = 0
-    kv_bytes: int = 0
-    """Bytes of KV states sent (prefiller) or received (decoder)."""
-
-    def prompt(self, evaluated: int) -> None:
-        """Count a prompt."""
-        self.prompt_tokens_evaluated += evaluated
-        self.last_prompt_evaluated = evaluated
 
 
 @frozen(kw_only=True)
@@ -63,12 +50,16 @@ class Loaded:
     run_dir: RunDir
     threads: trio.CapacityLimiter
     ledger: Ledger = field(factory=Ledger)
-    counts: Counts = field(factory=Counts)
+    gauges: Gauges = field(factory=Gauges)
 
     @property
     def context_tokens(self) -> int:
         """Tokens of one slot, prompt and answer."""
         return int(self.properties["default_generation_settings"]["n_ctx"])
+
+    def template_can(self, what: str) -> bool:
+        """Whether the model's chat template has a capability, by llama.cpp's name for it."""
+        return bool(self.properties["chat_template_caps"].get(what))
 
     def check_model(self, name: str) -> None:
         """Refuse a model that isn't served here; no name means the one that is."""
@@ -91,25 +82,24 @@ class Loaded:
         return response
 
     async def control(self, control_type: ControlType, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer HealthCheck and GetStatus."""
+        """Answer HealthCheck, GetStatus and PullMetrics."""
         if control_type == ControlType.HealthCheck:
             return {"status": await self._health()}
-        if control_type != ControlType.GetStatus:
-            raise NotImplementedByEngine("This engine has no such control.")
         await trio.lowlevel.checkpoint()
-        return {
-            "models": list(self.names),
-            "role": self.role,
-            "max_model_len": self.context_tokens,
-            "slots": self.pool.count,
-            "busy": self.pool.busy,
-            "queued": self.pool.queued,
-            "prompt_tokens_evaluated": self.counts.prompt_tokens_evaluated,
-            "last_prompt_evaluated": self.counts.last_prompt_evaluated,
-            "completion_tokens": self.counts.completion_tokens,
-            "kv_bytes": self.counts.kv_bytes,
-            **self.ledger.outputs(inputs.get("req_id")),
-        }
+        load = {"slots": self.pool.count, "busy": self.pool.busy, "queued": self.pool.queued}
+        match control_type:
+            case ControlType.GetStatus:
+                return {
+                    "models": list(self.names),
+                    "role": self.role,
+                    "max_model_len": self.context_tokens,
+                    **load,
+                    **self.gauges.totals(),
+                    **self.ledger.outputs(inputs.get("req_id")),
+                }
+            case ControlType.PullMetrics:
+                return {**load, **self.ledger.totals(), **self.gauges.metrics()}
+        raise NotImplementedByEngine("This engine has no such control.")
 
     async def _health(self) -> str:
         try:
@@ -123,7 +113,7 @@ class Loaded:
         if isinstance(text, str):
             tokens = await self.client.tokenize(text, special=False)
         elif inputs.get("messages"):
-            prompt = await self._prompt(check_messages(inputs, tools=True))
+            prompt = await self._prompt(check_messages(inputs))
             tokens = await self.client.tokenize(prompt, special=True)
         else:
             raise InvalidRequest("tokenize needs text or messages.", param="text")
@@ -131,6 +121,9 @@ class Loaded:
 
     async def _prompt(self, messages: list[Json]) -> str:
         try:
+            if not self.template_can("supports_tools"):
+                system = self.template_can("supports_system_role")
+                messages = with_tools(messages, (), system_role=system)
             return await self.client.apply_template({"messages": messages})
         except InvalidRequest as error:
             raise InvalidRequest(error.message, param="messages") from error
@@ -177,19 +170,3 @@ async def open_loaded(settings: Settings, role: Role) -> AsyncIterator[Loaded]:
                 )
             finally:
                 nursery.cancel_scope.cancel()
-
-
-def read_tokens(inputs: Mapping[str, Any], vocabulary: int, key: str = "tokens") -> list[int]:
-    """Return the token ids under `key`.
-
-    Raises:
-        InvalidRequest: they are missing or no ids of the model's.
-    """
-    tokens = inputs.get(key)
-    good = isinstance(tokens, list) and all(
-        type(token) is int and 0 <= token < vocabulary for token in tokens
-    )
-    if not good or not tokens:
-        text = f"{key} must be a list of at least one token id, each below {vocabulary}."
-        raise InvalidRequest(text, param=key)
-    return list(tokens)

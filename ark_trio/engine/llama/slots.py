@@ -1,10 +1,12 @@
 """The engine's slots: a fixed number, each held by one call at a time, with a bounded queue before them."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 import trio
+from attrs import define, field
 
 from ark_trio.errors import ArkError, Overloaded
 
@@ -13,6 +15,14 @@ log = structlog.get_logger()
 RECLAIM_S = 60.0
 """A slot that has not come to rest by then is handed out again: llama.cpp itself makes its next user wait."""
 _POLL_S = 0.02
+
+
+@define(eq=False)
+class _Waiter:
+    """A call that waits."""
+
+    slot: int | None = None
+    came: trio.Event = field(factory=trio.Event)
 
 
 class SlotPool:
@@ -36,41 +46,74 @@ class SlotPool:
         self._at_rest = at_rest
         self._nursery = nursery
         self._on_free = on_free
-        # The channel's buffer holds the free slots; its receivers are the queue.
-        self._give, self._take = trio.open_memory_channel[int](count)
-        for number in range(count):
-            self._give.send_nowait(number)
+        self._free = list(range(count))
+        """Those that have been free for longest come first."""
+        self._waiters: deque[_Waiter] = deque()
+        self._at_work: set[int] = set()
 
     @property
     def busy(self) -> int:
         """Slots held by calls, or still computing for one that has ended."""
-        return self.count - self._take.statistics().current_buffer_used
+        return self.count - len(self._free)
 
     @property
     def queued(self) -> int:
         """Calls that wait for a slot."""
-        return self._take.statistics().tasks_waiting_receive
+        return len(self._waiters)
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[int]:
-        """Hold a slot while the block runs.
+    async def slot(self, fits: Callable[[int], int] = lambda _: 0) -> AsyncIterator[int]:
+        """Hold a slot while the block runs: of the free ones the one that `fits` best, or else has been free for longest.
 
         Raises:
             Overloaded: too many wait already.
         """
-        if self.busy == self.count and self.queued >= self._max_waiting:
-            raise Overloaded("All slots are taken and the queue is full.")
-        number = await self._take.receive()
+        number = await self._take(fits)
         clean = False
         try:
             yield number
-            clean = True
+            clean = number not in self._at_work
         finally:
+            self._at_work.discard(number)
             if clean:
-                self._free(number)
+                self._give(number)
             else:
                 # llama.cpp notices at its next batch; the caller, gone or told, need not wait for that.
                 self._nursery.start_soon(self._reclaim, number)
+
+    def mark_at_work(self, number: int) -> None:
+        """Tell that llama.cpp still computes for a slot that is held, though its holder has what it wanted."""
+        self._at_work.add(number)
+
+    async def _take(self, fits: Callable[[int], int]) -> int:
+        await trio.lowlevel.checkpoint()
+        if self._free:
+            number = max(self._free, key=fits)
+            self._free.remove(number)
+            return number
+        if len(self._waiters) >= self._max_waiting:
+            raise Overloaded("All slots are taken and the queue is full.")
+        waiter = _Waiter()
+        self._waiters.append(waiter)
+        try:
+            await waiter.came.wait()
+        except trio.Cancelled:
+            if waiter.slot is None:
+                self._waiters.remove(waiter)
+            else:
+                self._give(waiter.slot)
+            raise
+        assert waiter.slot is not None  # noqa: S101 (it came)
+        return waiter.slot
+
+    def _give(self, number: int) -> None:
+        self._on_free(number)
+        if self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.slot = number
+            waiter.came.set()
+        else:
+            self._free.append(number)
 
     async def _reclaim(self, number: int) -> None:
         """Free a slot once nothing is computed for it any more."""
@@ -80,8 +123,4 @@ class SlotPool:
                     await trio.sleep(_POLL_S)
             except ArkError as error:
                 log.warning("slot_state_unknown", slot=number, reason=error.message)
-        self._free(number)
-
-    def _free(self, number: int) -> None:
-        self._on_free(number)
-        self._give.send_nowait(number)
+        self._give(number)

@@ -64,17 +64,19 @@ async def client_of(server: FakeServer) -> AsyncIterator[LlamaClient]:
         nursery.cancel_scope.cancel()
 
 
-async def ignore(chunk: dict[str, Any]) -> None:
+async def ignore(chunk: dict[str, Any]) -> bool:
     await trio.lowlevel.checkpoint()
+    return True
 
 
 async def test_no_request_is_sent_on_a_connection_that_may_be_closing():
     server = FakeServer(answer=b'data: {"a": 1}\n\ndata: [DONE]\n\n')
     chunks: list[Any] = []
 
-    async def keep(chunk: dict[str, Any]) -> None:
+    async def keep(chunk: dict[str, Any]) -> bool:
         await trio.lowlevel.checkpoint()
         chunks.append(chunk)
+        return True
 
     async with client_of(server) as client:
         for _ in range(3):

@@ -12,6 +12,7 @@ import trio
 from ark_trio.config import Settings
 from ark_trio.engine.llama.kv import Origin
 from ark_trio.engine.llama.remote import Prefillers, open_prefillers
+from ark_trio.engine.llama.wish import Wish
 from ark_trio.errors import (
     ArkError,
     Conflict,
@@ -35,6 +36,7 @@ from tests.support.fake_engine import Call, FakeEngine, Script, failing, hang
 
 ORIGIN = Origin(model="m", build="b", kv_type="k")
 TOKENS = [1, 2, 3]
+WISH = Wish(req_id="r", tokens=TOKENS)
 STATE = b"state" * 100
 SECRET = "/etc/secret at host 10.0.0.1"
 
@@ -72,13 +74,13 @@ async def prefillers(*scripts: Script) -> AsyncIterator[Prefillers]:
 async def failure(path: Path, *scripts: Script) -> ArkError:
     async with prefillers(*scripts) as opened:
         with pytest.raises(ArkError) as raised:
-            await opened.fetch("r", TOKENS, path)
+            await opened.fetch(WISH, path)
     return raised.value
 
 
 async def test_a_state_arrives_whole(tmp_path: Path):
     async with prefillers(compute) as opened:
-        transfer = await opened.fetch("r", TOKENS, tmp_path / "state")
+        transfer = await opened.fetch(WISH, tmp_path / "state")
     assert transfer.header.tokens == len(TOKENS)
     assert (tmp_path / "state").read_bytes() == STATE
 
@@ -140,7 +142,7 @@ async def test_a_full_or_absent_prefiller_is_passed_over(error: ArkError, tmp_pa
     # Whichever is asked first; at random, so often.
     async with prefillers(failing(error), compute, failing(error)) as opened:
         for _ in range(10):
-            transfer = await opened.fetch("r", TOKENS, tmp_path / "state")
+            transfer = await opened.fetch(WISH, tmp_path / "state")
             assert transfer.header.tokens == len(TOKENS)
 
 
@@ -159,7 +161,7 @@ async def test_a_fetch_given_up_ends_the_prefillers_call(tmp_path: Path):
 
     async with prefillers(remember) as opened:
         async with trio.open_nursery() as nursery:
-            begin: Any = (opened.fetch, "r", TOKENS, tmp_path / "state")
+            begin: Any = (opened.fetch, WISH, tmp_path / "state")
             nursery.start_soon(*begin)
             while not calls:
                 await trio.sleep(0.001)

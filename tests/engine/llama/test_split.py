@@ -237,7 +237,9 @@ async def test_a_second_turn_finds_its_prefix_in_the_cache(single: Served):
         assert again.usage.cached_tokens > answer.usage.prompt_tokens * 0.8
 
 
-@pytest.mark.parametrize("given", [{"guided_grammar": "root ::= ("}, {"min_tokens": 5}])
+@pytest.mark.parametrize(
+    "given", [{"guided_grammar": "root ::= ("}, {"min_tokens": 5, "logprobs": 1}]
+)
 async def test_what_cant_be_done_is_an_invalid_argument(single: Served, given: dict[str, Any]):
     async with calling(single) as (channel,):
         assert isinstance((await ask(channel, chat("Hi.", **given))).error, InvalidRequest)
@@ -317,9 +319,15 @@ async def test_completions_continue_a_prompt(decoder: Served):
         prompt = from_value(tokens.outputs["tokens"])
         by_tokens = await ask(channel, method("completion", prompt=prompt, **asked))
         assert by_tokens.text() == answer.text()
-        refused = (await ask(channel, method("completion", prompt="x", echo=True))).error
-        assert isinstance(refused, InvalidRequest)
-        assert refused.param == "echo"
+        echoed = await ask(
+            channel,
+            method("completion", prompt="The capital of France is", echo=True, max_new_tokens=3),
+        )
+        assert echoed.text().startswith("The capital of France is Paris")
+        for given in ({"echo": True, "logprobs": 1}, {"suffix": "."}):
+            refused = (await ask(channel, method("completion", prompt="x", **given))).error
+            assert isinstance(refused, InvalidRequest)
+            assert refused.param in given
         foreign = (await ask(channel, method("completion", prompt=[10**6]))).error
         assert isinstance(foreign, InvalidRequest)
         assert foreign.param == "prompt"

@@ -90,12 +90,13 @@ class Computer:
     busy: set[int] = field(factory=set)
     lock: trio.Lock = field(factory=trio.Lock)
 
-    async def evaluate(self, slot: int, tokens: list[int]) -> dict[str, float]:
+    async def evaluate(self, slot: int, tokens: list[int], *, reuse: bool) -> dict[str, float]:
         done = trio.Event()
         self.busy.add(slot)
         self.nursery.start_soon(self._compute, slot, done)
         await done.wait()
-        return {"prompt_n": PIECE, "prompt_ms": BATCH_S * 1000}
+        cached = len(tokens) - PIECE
+        return {"prompt_n": PIECE, "cache_n": cached, "prompt_ms": BATCH_S * 1000}
 
     async def _compute(self, slot: int, done: trio.Event) -> None:
         async with self.lock:

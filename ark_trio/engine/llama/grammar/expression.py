@@ -82,24 +82,25 @@ def possible(rules: Rules) -> frozenset[str]:
     """Return the rules that some text of finite length matches."""
     found: frozenset[str] = frozenset()
     while True:
-        more = frozenset(name for name, rule in rules.items() if _is_possible(rule, found))
+        more = frozenset(name for name, rule in rules.items() if is_possible(rule, found))
         if more == found:
             return found
         found = more
 
 
-def _is_possible(item: Expression, known: frozenset[str]) -> bool:
+def is_possible(item: Expression, known: frozenset[str]) -> bool:
+    """Whether some text matches, given the rules that some text matches."""
     match item:
         case Text():
             return True
         case Char(allowed):
             return bool(allowed.ranges)
         case Row(items):
-            return all(_is_possible(each, known) for each in items)
+            return all(is_possible(each, known) for each in items)
         case Choice(items):
-            return any(_is_possible(each, known) for each in items)
+            return any(is_possible(each, known) for each in items)
         case Repeat(inner, least):
-            return least == 0 or _is_possible(inner, known)
+            return least == 0 or is_possible(inner, known)
         case Ref(name):
             return name in known
         case _:
@@ -126,7 +127,7 @@ class _Writer:
             case Row(items):
                 return " ".join(map(self._grouped, items)) or '""'
             case Choice(items):
-                kept = [each for each in items if _is_possible(each, self.known)]
+                kept = [each for each in items if is_possible(each, self.known)]
                 return " | ".join(self._grouped(each) for each in kept)
             case Repeat(inner, least, most):
                 return self._repeat(inner, least, most)
@@ -140,7 +141,7 @@ class _Writer:
         return f"({text})" if isinstance(item, Row | Choice) else text
 
     def _repeat(self, inner: Expression, least: int, most: int | None) -> str:
-        if not _is_possible(inner, self.known) or most == 0:
+        if not is_possible(inner, self.known) or most == 0:
             return '""'
         text = self.write(inner)
         if not isinstance(inner, Text | Char | Ref):

@@ -1,7 +1,7 @@
 """JSON schemas as grammars: whatever matches the grammar is valid under the schema, or the schema is refused.
 
-The grammar may be narrower than the schema (members come in the schema's order, and there are no more than it names unless
-it says so). What a grammar can't hold output to is refused by its keyword, never ignored. Source: JSON Schema 2020-12.
+The grammar may be narrower than the schema: required members come first, and there are no more than it names unless it says
+so. What a grammar can't hold output to is refused by its keyword, never ignored. Source: JSON Schema 2020-12.
 """
 
 from collections.abc import Callable, Mapping

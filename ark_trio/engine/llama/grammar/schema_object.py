@@ -21,7 +21,7 @@ Schema = Mapping[str, Any]
 
 
 def write_object(writer: Writer, schema: Schema, place: str, depth: int) -> Expression:
-    """Return the objects that are valid under `schema`, members in its order."""
+    """Return the objects that are valid under `schema`: the required members in their order, then the others."""
     properties, required = schema.get("properties", {}), schema.get("required", [])
     extra = schema.get("additionalProperties", not properties)
     if not isinstance(properties, dict) or not _are_names(required):
@@ -38,13 +38,17 @@ def write_object(writer: Writer, schema: Schema, place: str, depth: int) -> Expr
             row(literal(name), COLON, writer.write(value, f"{place}/properties/{name}", depth + 1)),
             name in required,
         )
-        for name, value in properties.items()
+        for name, value in sorted(properties.items(), key=lambda item: _place(item[0], required))
     ]
     more = None
     if extra is not False:
         value = writer.write(extra, f"{place}/additionalProperties", depth + 1)
         more = writer.named(row(other_key(properties), COLON, value))
     return row(Text("{"), Ref("space"), _members(writer, members, more), Text("}"))
+
+
+def _place(name: str, required: list[str]) -> int:
+    return required.index(name) if name in required else len(required)
 
 
 def _are_names(names: Any) -> bool:

@@ -8,6 +8,7 @@ from ark_trio.engine.llama.grammar.expression import (
     Ref,
     Repeat,
     Row,
+    Rules,
     Text,
     possible,
     to_gbnf,
@@ -15,7 +16,7 @@ from ark_trio.engine.llama.grammar.expression import (
 
 
 def test_every_kind_has_its_notation():
-    rules = {
+    rules: Rules = {
         "root": Row((Text('a"\n'), Char(span("a", "c") | chars("]é\U0001f600")), Ref("x"))),
         "x": Choice(
             (Repeat(Text("b"), 0, 1), Repeat(Ref("x"), 2, 5), Repeat(Row((Text("c"), Text("d")))))
@@ -28,7 +29,7 @@ def test_every_kind_has_its_notation():
 
 
 def test_what_is_impossible_is_left_out():
-    rules = {
+    rules: Rules = {
         "root": Choice((Ref("endless"), Row((Text("a"), NEVER)), Row((Text("b"), Repeat(NEVER))))),
         "endless": Row((Text("x"), Ref("endless"))),
         "none": Char(CharSet([])),

@@ -3,12 +3,12 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ark_trio.engine.llama.grammar.expression import Char, Choice, Expression, Row, Text
 from ark_trio.engine.llama.grammar.number import TooPrecise, integer_between, number_between
-from tests.support.grammar import texts
+from tests.support.grammar import draw_text
 
 BOUNDS = st.decimals(-2000, 2000, places=2)
 
@@ -38,17 +38,19 @@ def test_exactly_the_integers_between(low: int, width: int, number: int):
     assert (len(text) in matches(grammar, text)) == (low <= number <= low + width)
 
 
+@settings(max_examples=60)
 @given(st.data(), BOUNDS, st.decimals(0, 500, places=3))
 def test_numbers_stay_between(data: st.DataObject, low: Decimal, width: Decimal):
-    text = data.draw(texts({"root": number_between(low, low + width)}, "root"))
+    text = draw_text(data, {"root": number_between(low, low + width)})
     assert low <= Decimal(text) <= low + width
     assert not text.lstrip("-").startswith(("00", "01"))
 
 
+@settings(max_examples=60)
 @given(st.data(), st.integers(-(10**6), 10**6))
 def test_one_bound_is_enough(data: st.DataObject, bound: int):
-    above = data.draw(texts({"root": integer_between(Decimal(bound), None)}, "root"))
-    below = data.draw(texts({"root": integer_between(None, Decimal(bound))}, "root"))
+    above = draw_text(data, {"root": integer_between(Decimal(bound), None)})
+    below = draw_text(data, {"root": integer_between(None, Decimal(bound))})
     assert int(below) <= bound <= int(above)
 
 

@@ -4,13 +4,13 @@ import re
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ark_trio.engine.llama.grammar.json_text import in_string
 from ark_trio.engine.llama.grammar.pattern import parse_pattern
 from ark_trio.engine.llama.grammar.writer import Unsupported
-from tests.support.grammar import texts
+from tests.support.grammar import draw_text
 
 ATOMS = st.sampled_from(
     [
@@ -31,33 +31,37 @@ PATTERNS = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(st.data(), PATTERNS)
 def test_what_the_grammar_allows_matches(data: st.DataObject, pattern: str):
-    text = data.draw(texts({"root": parse_pattern(pattern)}, "root"))
+    text = draw_text(data, {"root": parse_pattern(pattern)})
     assert re.fullmatch(pattern, text, re.ASCII), (pattern, text)
 
 
+@settings(max_examples=60)
 @given(st.data(), PATTERNS)
 def test_within_a_string_it_is_escaped_and_matches(data: st.DataObject, pattern: str):
     rules = {"root": parse_pattern(pattern, in_string)}
-    text = data.draw(texts(rules, "root"))
+    text = draw_text(data, rules)
     value = orjson.loads(f'"{text}"')
     assert re.fullmatch(pattern, value, re.ASCII), (pattern, value)
 
 
+@settings(max_examples=60)
 @given(st.data(), PATTERNS, st.booleans(), st.booleans())
 def test_unanchored_it_need_only_be_found(
     data: st.DataObject, pattern: str, begins: bool, ends: bool
 ):
     anchored = "^" * begins + pattern + "$" * ends
-    text = data.draw(texts({"root": parse_pattern(anchored, whole=False)}, "root"))
+    text = draw_text(data, {"root": parse_pattern(anchored, whole=False)})
     assert re.search(anchored.replace("$", r"\Z"), text, re.ASCII), (anchored, text)
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_groups_may_have_names(data: st.DataObject):
     for pattern in (r"(?P<year>\d{4})-(?P<month>\d\d)", r"(?<year>\d{4})-(?<month>\d\d)"):
-        text = data.draw(texts({"root": parse_pattern(pattern)}, "root"))
+        text = draw_text(data, {"root": parse_pattern(pattern)})
         assert re.fullmatch(r"\d{4}-\d\d", text, re.ASCII)
 
 
