@@ -40,7 +40,10 @@ def run(capsys, *argv):
         (["proxy", "--workers=x"], "--workers: workers = 'x': expected a whole number"),
         (["proxy", "--bind=0.0.0.0:1"], "ARK_INSECURE=1"),
         (["proxy", "--config=/nowhere.toml"], "/nowhere.toml: can't be read"),
-        (["decoder", "--engine=xllm"], "the private engine's decoder needs one; set PREFILL_NODE_IP"),
+        (
+            ["decoder", "--engine=xllm"],
+            "the private engine's decoder needs one; set PREFILL_NODE_IP",
+        ),
         (["prefiller", "--engine=openai"], "openai is not available in this version"),
         (["up", "--decoder-port=0"], "--decoder-port: '0' is not a port"),
         (["up", "--bind=0.0.0.0:1"], "ARK_INSECURE=1"),
