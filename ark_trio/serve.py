@@ -155,7 +155,8 @@ class Server:
         async with trio.open_nursery() as stopping:
             # Connections outlive the listener: a nursery each.
             async with trio.open_nursery() as connections, trio.open_nursery() as door:
-                stopping.start_soon(self.stop, door.cancel_scope, connections.cancel_scope)
+                stop = partial(self.stop, door.cancel_scope, connections.cancel_scope)
+                stopping.start_soon(stop)
                 listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
                 log.info("gateway_serves", bind=str(_bound(listener)))
                 self.notifier.ready(self.describe())

@@ -61,6 +61,8 @@ class Supervisor:
     count: int
     work: Work
     notifier: Notifier
+    release: Callable[[], None] = lambda: None
+    """Lets go of what the parent holds only for workers to come: the listening socket, which would else go on accepting."""
     _workers: list[_Worker] = field(factory=list)
     _vacancies: list[_Vacancy] = field(factory=list)
     _pauses: dict[int, float] = field(factory=dict)
@@ -98,6 +100,8 @@ class Supervisor:
         return 1 if self._failed else 0
 
     def _fill(self, selector: selectors.BaseSelector) -> None:
+        if self._stopping:
+            return
         now = time.monotonic()
         for vacancy in [v for v in self._vacancies if v.not_before <= now]:
             self._vacancies.remove(vacancy)
@@ -126,7 +130,7 @@ class Supervisor:
                 other.close()
             self.work(Notifier(watchdog_s=ALIVE_S * 2, socket=theirs), theirs)
             code = 0
-        except BaseException:  # the parent's code must not run in this process, whatever happened
+        except BaseException:  # noqa: ASYNC103 (the parent's code must not run in this process, whatever happened)
             log.exception("worker_crashed", worker=number)
         finally:
             sys.stdout.flush()
@@ -138,6 +142,7 @@ class Supervisor:
             return
         if number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
             self._stopping = True
+            self.release()
             self.notifier.status("stopping")
         for worker in self._workers:
             with suppress(OSError):  # it has died, which is seen to elsewhere

@@ -34,6 +34,9 @@ _WRITE_BYTES = 256 << 10
 """The most handed over at a time: a slow client's progress must be seen within the deadline."""
 _WRITE_TLS_BYTES = 16 << 10
 _CLOSE_S = 2.0
+_PIPELINING_S = 5.0
+"""How long more than `max_pipelined_bytes` may wait behind an answer. A client that has its whole answer sends the next request
+before we have closed the books of the last."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: forget what is unsent, tell the peer by RST."""
 
@@ -155,30 +158,39 @@ class Connection(TCPServer):
         self._unread += data
         self._more_to_read.set()
         if len(self._unread) > self._limits.max_pipelined_bytes:
-            if self._answering():
+            with trio.move_on_after(_PIPELINING_S):
+                await self._taken()
+            if self._unread and self._request_state() in (h11.DONE, h11.MUST_CLOSE):
                 log.info("pipelining_refused", bytes=len(self._unread))
                 self._reset()
                 return False
-            while self._unread:  # a body that comes faster than it is taken
-                self._room = trio.Event()
-                await self._room.wait()
+            await self._taken()  # a body that comes faster than it is used
         return True
 
-    def _answering(self) -> bool:
-        """Whether a request is whole and its answer runs, so that what comes belongs to a next one."""
+    async def _taken(self) -> None:
+        """Wait until what was read has been handed over."""
+        while self._unread:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def _request_state(self) -> Any:
+        """h11's state of the client's side; DONE while a whole request is being answered. None under HTTP/2."""
         protocol = self.protocol.protocol
-        return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.DONE
+        return protocol.connection.their_state if isinstance(protocol, H11Protocol) else None
 
     async def _hand_over(self) -> None:
         """Give the protocol what was read."""
         while True:
+            await trio.lowlevel.checkpoint()
             self._more_to_read = trio.Event()
             if not self._unread:
                 await self._more_to_read.wait()
             data = bytes(self._unread)
             self._unread.clear()
             self._room.set()
-            await self.protocol.handle(RawData(data))
+            # After a last request nothing more counts; h11 would end its answer for it.
+            if self._request_state() is not h11.MUST_CLOSE:
+                await self.protocol.handle(RawData(data))
 
     async def _initiate_server_close(self) -> None:
         """End a connection that is idle."""

@@ -14,11 +14,17 @@ import structlog
 from attrs import frozen
 from grpclib.client import Channel, Handler, Stream
 from grpclib.config import Configuration
-from grpclib.const import Cardinality
+from grpclib.const import Cardinality, Status
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, _set_nodelay
 from grpclib.protocol import Stream as H2Stream
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, DataReceived, Event, RemoteSettingsChanged
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    StreamEnded,
+)
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe.frame import WindowUpdateFrame
@@ -27,6 +33,8 @@ from ark_trio.errors import BadBackend, Overloaded, Unreachable
 
 log = structlog.get_logger()
 
+_GOING_AWAY_FACTOR = 4
+"""Connections that take no more streams don't count, up to so many times the limit in all."""
 UNREACHABLE = "The engine behind this model can't be reached now. Try again shortly."
 
 
@@ -169,7 +177,9 @@ class LimitedChannel(Channel):
         return next((p for p in self.connections if p.has_room), None)
 
     def _full(self) -> bool:
-        return len(self.connections) >= self.options.max_connections
+        lasting = sum(not connection.going_away for connection in self.connections)
+        most = self.options.max_connections
+        return lasting >= most or len(self.connections) >= _GOING_AWAY_FACTOR * most
 
     def _protocol_factory(self) -> "ClientProtocol":
         return ClientProtocol(
@@ -226,7 +236,12 @@ class ClientProtocol(H2Protocol):
     @property
     def has_room(self) -> bool:
         """Another stream may begin here."""
-        if self.lost or self.going_away or not self.settled.is_set():
+        if (
+            self.lost
+            or self.going_away
+            or not self.settled.is_set()
+            or self.connection.is_closing()
+        ):
             return False
         limit = self.connection._connection.remote_settings.max_concurrent_streams
         return len(self.processor.streams) < limit
@@ -344,6 +359,14 @@ class _Processor(EventsProcessor):
         """Take the engine's settings."""
         super().process_remote_settings_changed(event)
         self._protocol.settled.set()
+
+    def process_stream_ended(self, event: StreamEnded) -> None:
+        """A stream that ends without trailers has no status, and none will come: grpclib would wait for them."""
+        stream = self.streams.get(event.stream_id)
+        if stream is not None and not stream.trailers_received.is_set():
+            stream.trailers = stream.trailers or [("grpc-status", str(Status.UNKNOWN.value))]
+            stream.trailers_received.set()
+        super().process_stream_ended(event)
 
     def process_connection_terminated(self, event: ConnectionTerminated) -> None:
         """Heed GOAWAY."""

@@ -15,6 +15,7 @@ from tests.support.processes import (
     free_port,
     is_alive,
     is_ready,
+    listens,
     running,
     wait_until,
 )
@@ -128,3 +129,25 @@ def test_workers_end_when_their_parent_is_killed(decoder: Served):
         began = time.monotonic()
         wait_until(lambda: not any(map(is_alive, workers)), 5)
         assert time.monotonic() - began < 4
+
+
+def test_sigterm_while_a_worker_is_missing_starts_no_other(decoder: Served):
+    with proxy(decoder, ARK_SETTLE_S="0", ARK_DRAIN_S="2") as door:
+        open_streams = streams(door, 6, SLOW)
+        os.kill(door.children()[0], signal.SIGKILL)
+        time.sleep(0.15)
+        door.signal(signal.SIGTERM)
+        assert door.wait(6) == 0
+        for context, _ in open_streams:
+            context.__exit__(None, None, None)
+
+
+def test_a_port_that_drains_refuses_connections(decoder: Served):
+    with proxy(decoder, ARK_SETTLE_S="0") as door:
+        open_streams = streams(door, 4, "count=60 gap_s=0.05")
+        door.signal(signal.SIGTERM)
+        wait_until(lambda: not listens(door.port), within_s=2, what="the listener's end")
+        for context, sock in open_streams:
+            assert b'"finish_reason":"stop"' in read_until(sock, DONE)
+            context.__exit__(None, None, None)
+        assert door.wait(5) == 0

@@ -451,3 +451,43 @@ async def test_backend_streams_that_nobody_reads_hold_up_no_other(
             assert trio.current_time() < 3
             for client in (*stalled, live):
                 await client.stream.aclose()
+
+
+async def test_backend_ends_a_stream_without_a_status(autojump_clock: trio.testing.MockClock):
+    """END_STREAM without trailers: no status will come, and nobody waits for one."""
+
+    async def act(call: WireCall) -> None:
+        await begin(call)
+        await call.message(finish())
+        call.peer.h2.end_stream(call.stream_id)
+        await call.peer.flush()
+
+    async with open_wire_engine(act) as engine, open_stack(settings(engine)) as stack:
+        client = await ask(stack, stream=True)
+        await client.read_until(b"data: [DONE]\n\n")
+        assert trio.current_time() < 1
+        assert client.error is not None
+        await client.stream.aclose()
+        await stack.assert_as_before(PROMPT_S)
+
+
+async def test_backend_goes_away_again_and_again(autojump_clock: trio.testing.MockClock):
+    """Connections that finish what they have don't count against the limit of those that take more."""
+
+    async def act(call: WireCall) -> None:
+        await begin(call)
+        await call.peer.goaway(last_stream_id=2**31 - 1)
+        await trio.sleep(5)
+        await call.message(finish())
+        await call.trailers(0)
+
+    async with open_wire_engine(act) as engine, open_stack(settings(engine)) as stack:
+        clients = []
+        for _ in range(12):
+            clients.append(await ask(stack, stream=True))
+            await clients[-1].read_until(b'"content":"a"')
+            await trio.sleep(0.01)
+        for client in clients:
+            await client.read_until(b"data: [DONE]\n\n")
+            assert b'"finish_reason":"stop"' in client.received
+            await client.stream.aclose()

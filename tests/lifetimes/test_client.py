@@ -325,3 +325,35 @@ async def test_client_expects_100_continue(autojump_clock: trio.testing.MockCloc
             assert client.status == 200
             await client.stream.aclose()
             await stack.assert_as_before(PROMPT_S)
+
+
+async def test_client_sends_more_after_connection_close(autojump_clock: trio.testing.MockClock):
+    """A stray byte behind a last request does not cut its answer."""
+    async with open_fake_decoder(saying(*"abc", gap_s=1)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            client = await stack.connect()
+            await client.send(post(chat("hi", model=MODEL), headers="connection: close\r\n"))
+            await client.read_until(b'"content":"a"')
+            await client.send(b"\r\n")
+            await client.read_to_end()
+            assert b"[DONE]" in client.received
+            await client.stream.aclose()
+            await stack.assert_as_before(PROMPT_S)
+
+
+async def test_client_sends_large_requests_one_after_another(
+    autojump_clock: trio.testing.MockClock,
+):
+    """A body over the bound for pipelining, sent as soon as the last answer is whole, is no pipelining."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            client = await stack.connect()
+            request = post(chat("hi " * 100_000, model=MODEL, stream=False))
+            for count in range(1, 11):
+                await client.send(request)
+                await client.read_until(b'"finish_reason":"stop"', count=count)
+                while not bytes(client.received).endswith(b"}"):
+                    client.received += await client.stream.receive_some(65536)
+            await client.stream.aclose()
+            await stack.assert_as_before(PROMPT_S)
+            assert [end["outcome"] for end in stack.ends] == ["completed"] * 10

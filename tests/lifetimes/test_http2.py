@@ -1,7 +1,8 @@
 """The same promises over HTTP/2, where many streams share a client's connection and none may harm another."""
 
+import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -10,6 +11,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
 
 from ark_trio.config import Limits
 from tests.lifetimes.test_client import PHASES, PROMPT_S, flood
@@ -31,6 +34,7 @@ class H2Front:
     stalled: set[int] = field(factory=set)
     """Streams whose data is not acknowledged."""
     changed: trio.Event = field(factory=trio.Event)
+    closed: trio.Event = field(factory=trio.Event)
     _turn: trio.Lock = field(factory=trio.Lock)
 
     async def ask(self, *, stream: bool = True) -> int:
@@ -68,6 +72,8 @@ class H2Front:
                 self.changed = trio.Event()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        finally:
+            self.closed.set()
 
     def _on(self, event: object) -> None:
         if isinstance(event, ResponseReceived):
@@ -197,4 +203,117 @@ async def test_http2_abort_ends_every_stream_with_an_error_and_done(
                     await front.until_ended(number)
                     assert front.data[number].endswith(b"data: [DONE]\n\n")
                     assert b"The gateway is being stopped." in front.data[number]
+            await stack.assert_as_before(PROMPT_S)
+
+
+async def test_http2_a_body_that_goes_on_after_its_answer_harms_no_other(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                running = await front.ask()
+                early = front.h2.get_next_available_stream_id()
+                fields = [(":method", "POST"), (":scheme", "http"), (":path", "/nope")]
+                front.h2.send_headers(early, [*fields, (":authority", "x")])
+                front.h2.send_data(early, b"x" * 100)
+                await front.flush()
+                while early not in front.status:
+                    await front.changed.wait()
+                assert front.status[early] == 404
+                with suppress(ProtocolError):  # it was told to stop
+                    front.h2.send_data(early, b"x" * 100)
+                await front.flush()
+                await front.until_ended(running)
+                assert front.data[running].endswith(b"data: [DONE]\n\n")
+            await stack.assert_as_before(PROMPT_S)
+
+
+async def test_http2_a_request_in_the_drain_is_refused_and_the_others_finish(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying(*"abcd", gap_s=5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                running = await front.ask()
+                await front.until(running, b'"content":"a"')
+                await stack.signals.send(signal.SIGTERM)
+                await trio.sleep(7)
+                late = await front.ask()
+                await front.until_ended(late)
+                assert front.ended[late] == "reset"
+                await front.until_ended(running)
+                assert b'"finish_reason":"stop"' in front.data[running]
+            with trio.fail_after(1):
+                await stack.stopped.wait()
+
+
+async def test_http2_a_connection_serves_more_than_a_thousand_requests(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                for _ in range(1005):
+                    number = front.h2.get_next_available_stream_id()
+                    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/livez")]
+                    front.h2.send_headers(number, [*fields, (":authority", "x")], end_stream=True)
+                    await front.flush()
+                    await front.until_ended(number)
+                    assert front.status[number] == 200
+            await stack.assert_as_before(PROMPT_S)
+
+
+async def test_http2_a_short_answer_that_is_not_read_is_dropped(
+    autojump_clock: trio.testing.MockClock,
+):
+    """It is whole and waits for a window of 20 bytes."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                front.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 20})
+                number = await front.ask(stream=False)
+                front.stalled.add(number)
+                await front.until_ended(number)
+                assert front.ended[number] == "reset"
+                assert trio.current_time() == pytest.approx(30, abs=2)
+            await stack.assert_as_before(PROMPT_S)
+            assert [end["outcome"] for end in stack.ends] == ["client_stalled"]
+
+
+@pytest.mark.parametrize("then", ["idle", "sigterm"])
+async def test_http2_a_connection_whose_streams_were_reset_is_idle(
+    then: str, autojump_clock: trio.testing.MockClock
+):
+    async with open_fake_decoder(saying("a", then=hang)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                for _ in range(300):
+                    number = await front.ask()
+                    await front.reset(number)
+                await trio.sleep(1)
+                began = trio.current_time()
+                if then == "sigterm":
+                    await stack.signals.send(signal.SIGTERM)
+                await front.closed.wait()
+                assert trio.current_time() - began < (80 if then == "idle" else 2)
+            await trio.sleep(PROMPT_S)
+            assert decoder.engine.busy == 0
+
+
+async def test_http2_a_bad_path_is_its_streams_own_business(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                running = await front.ask()
+                bad = front.h2.get_next_available_stream_id()
+                fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/\xff")]
+                front.h2.send_headers(bad, [*fields, (b":authority", b"x")], end_stream=True)
+                await front.flush()
+                await front.until_ended(bad)
+                assert front.ended[bad] == "reset"
+                await front.until_ended(running)
+                assert front.data[running].endswith(b"data: [DONE]\n\n")
             await stack.assert_as_before(PROMPT_S)
