@@ -54,7 +54,7 @@ def run_plain(scenario: Scenario, handle: Callable[[Any, Any], Awaitable[None]])
         leave_asyncio_plain()
         try:
             result.append(asyncio.run(main()))
-        except BaseException as error:  # noqa: BLE001 (raised again in the test's thread)
+        except BaseException as error:  # noqa: BLE001, ASYNC103 (raised again in the test's thread)
             result.append(error)
 
     runner = threading.Thread(target=thread)

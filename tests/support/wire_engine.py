@@ -167,6 +167,6 @@ async def open_wire_engine(act: Act, **more: Any) -> AsyncIterator[WireEngine]:
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         engine.address = Address(host="127.0.0.1", port=listener.socket.getsockname()[1])
-        nursery.start_soon(trio.serve_listeners, engine.serve, [listener])
+        nursery.start_soon(trio.serve_listeners, engine.serve, [listener])  # noqa: ASYNC113 (it listens already)
         yield engine
         nursery.cancel_scope.cancel()

@@ -53,7 +53,7 @@ async def _read_request(stream: trio.SocketStream) -> bytes:
 async def client_of(server: FakeServer) -> AsyncIterator[LlamaClient]:
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+        nursery.start_soon(trio.serve_listeners, server.serve, [listener])  # noqa: ASYNC113 (it listens already)
         port = listener.socket.getsockname()[1]
         native = Native(
             url=f"http://127.0.0.1:{port}", key="k", model_sha256="", build="", kv_type=""
