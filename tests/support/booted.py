@@ -276,18 +276,23 @@ def _make_cgroups(name: str) -> list[Path]:
     if not _is_hybrid():
         with suppress(OSError):
             (CGROUPS / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-        folders = [CGROUPS / name]
-    else:
-        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        current = {kind.removeprefix("name="): path.lstrip("/") for _, kind, path in lines}
-        folders = [
-            CGROUPS / kind / current.get("" if kind == "unified" else kind, "") / name
-            for kind in (*CONTROLLERS, "systemd", "unified")
-            if (CGROUPS / kind).is_dir()
-        ]
+    folders = [parent / name for parent in _parents()]
     for folder in folders:
         folder.mkdir()
     return folders
+
+
+def _parents() -> list[Path]:
+    """Where such a cgroup is made: below our own."""
+    if not _is_hybrid():
+        return [CGROUPS]
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    current = {kind.removeprefix("name="): path.lstrip("/") for _, kind, path in lines}
+    return [
+        CGROUPS / kind / current.get("" if kind == "unified" else kind, "")
+        for kind in (*CONTROLLERS, "systemd", "unified")
+        if (CGROUPS / kind).is_dir()
+    ]
 
 
 def _cgroup_mounts() -> str:
@@ -361,6 +366,6 @@ def _sweep() -> None:
     """Remove what killed test runs left."""
     for folder in sweep(WORK, PREFIX):
         shutil.rmtree(folder, ignore_errors=True)
-    for kind in (".", *CONTROLLERS, "systemd", "unified"):
-        for folder in sweep(CGROUPS / kind, PREFIX):
+    for parent in _parents():
+        for folder in sweep(parent, PREFIX):
             _remove_cgroup(folder)
