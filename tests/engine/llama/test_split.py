@@ -405,7 +405,7 @@ async def test_local_prefill_stands_in_where_it_is_allowed(run_dir: Path):
 
 
 @pytest.mark.parametrize("role", ["decoder", "prefiller"])
-def test_sigint_ends_it_within_a_second_even_while_it_computes(role: str, run_dir: Path):
+def test_sigint_ends_it_within_two_seconds_even_while_it_computes(role: str, run_dir: Path):
     with start(role, run_dir) as process:
         asked = (
             method("prefill", tokens=list(range(1000, 1900))) if role == "prefiller" else chat(LONG)
@@ -421,7 +421,7 @@ def test_sigint_ends_it_within_a_second_even_while_it_computes(role: str, run_di
                     began = time.monotonic()
                     process.signal(signal.SIGINT)
                     code = await trio.to_thread.run_sync(process.wait, 5)
-                    assert time.monotonic() - began < 1.5
+                    assert time.monotonic() - began < 2
                     assert code == 0, process.log
 
         trio.run(load)
