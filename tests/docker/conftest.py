@@ -1,6 +1,5 @@
 """Images built once, then an engine with a network of its own that runs them."""
 
-import sys
 import time
 from collections.abc import Iterator
 
@@ -16,12 +15,7 @@ from tests.support.docker_engine import (
     missing_features,
 )
 from tests.support.installed import make_wheels
-
-
-def say(line: str) -> None:
-    """Into the lane's log, past pytest's capture."""
-    sys.__stdout__.write(f"\n  {line}\n")  # type: ignore[union-attr]  # there is one
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+from tests.support.lane import say
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.docker.conftest import say
 from tests.support.docker_engine import Engine
+from tests.support.lane import say
 from tests.support.load import DONE, STOP
 from tests.support.netns import connect
 from tests.support.processes import wait_until

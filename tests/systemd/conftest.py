@@ -1,6 +1,5 @@
 """One installation for all, and a freshly booted systemd for each module; its units run the echo engine."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from tests.support.booted import Host, booted, missing_features
 from tests.support.installed import PLACE, installation
+from tests.support.lane import say
 
 ECHO = """\
 [engine]
@@ -18,12 +18,6 @@ served_names = ["echo"]
 settle_s = 0
 drain_s = 20
 """
-
-
-def say(line: str) -> None:
-    """Into the lane's log, past pytest's capture."""
-    sys.__stdout__.write(f"\n  {line}\n")  # type: ignore[union-attr]  # there is one
-    sys.__stdout__.flush()  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,11 @@ import pytest
 
 from ark_trio.install import UNITS
 from tests.support.booted import Host
+from tests.support.lane import say
 from tests.support.load import DONE, STOP, under_load
 from tests.support.processes import wait_until
 from tests.support.wire import chat, post, read_until
-from tests.systemd.conftest import ECHO, say
+from tests.systemd.conftest import ECHO
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(120)]
 

@@ -12,11 +12,11 @@ import pytest
 from tests.engine.xllm.test_launch import DECODE, PREFILL
 from tests.support.booted import Host, booted
 from tests.support.installed import PLACE, ROOT
+from tests.support.lane import say
 from tests.support.load import DONE
 from tests.support.private_engine import LICENSE, RECORDER, STAND_IN, files
 from tests.support.processes import wait_until
 from tests.support.wire import chat, post, read_until
-from tests.systemd.conftest import say
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(120)]
 

@@ -8,11 +8,11 @@ import pytest
 
 from tests.support.booted import Host, booted
 from tests.support.installed import PLACE
+from tests.support.lane import say
 from tests.support.load import DONE
 from tests.support.netlab import Link, linked
 from tests.support.processes import wait_until
 from tests.support.wire import chat, post, read_until
-from tests.systemd.conftest import say
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(240)]
 
