@@ -48,8 +48,9 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong settings or flags."""
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        options = vars(_parser().parse_args(argv))
+        options = vars(_parser().parse_args(_own(given)))
         return _run(options)
     except ConfigError as error:
         print(f"ark-trio: {error}", file=sys.stderr)
@@ -59,6 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `ark-trio config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+
+
+def _own(argv: list[str]) -> list[str]:
+    """Return our own command line for one that is the private engine's."""
+    from ark_trio.engine.stand_in import own_arguments, stands_in
+
+    return own_arguments(argv, os.environ) if stands_in(argv) else argv
 
 
 def _run(options: dict[str, object]) -> int:

@@ -377,6 +377,12 @@ class Settings:
         "Where a decoder or prefiller listens for gRPC.",
         roles=_ENGINES,
     )
+    grpc_also_bind: Address | None = setting(
+        None,
+        "A second address on which an engine listens, as the private engine's driver does.",
+        default_text="none",
+        roles=_ENGINES,
+    )
     models: tuple[str, ...] = setting(
         ("deepseek-r1-0528",), "Models of a decoder that can't say what it serves.", roles=_PROXY
     )

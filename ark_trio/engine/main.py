@@ -5,8 +5,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import Literal
 
 import structlog
@@ -54,16 +54,18 @@ def _run(settings: Settings, role: Role) -> int:
 
 
 def _run_own(settings: Settings, role: Role, notifier: Notifier) -> int:
-    # The port comes first: that it is taken should be known before a model is loaded.
-    try:
-        listener = bind_tcp(settings.grpc_bind.host, settings.grpc_bind.port)
-    except OSError as error:
-        reason = f"can't listen on {settings.grpc_bind}: {error.strerror or error}"
-        log.error("engine_failed", role=role, reason=reason)  # noqa: TRY400 (one line for the operator)
-        return 1
+    # The ports come first: that one is taken should be known before a model is loaded.
     ending = _Ending()
-    with listener:
-        status = trio.run(_supervise, settings, role, listener, notifier, ending)
+    with ExitStack() as stack:
+        listeners = []
+        for address in filter(None, (settings.grpc_bind, settings.grpc_also_bind)):
+            try:
+                listeners.append(stack.enter_context(bind_tcp(address.host, address.port)))
+            except OSError as error:
+                reason = f"can't listen on {address}: {error.strerror or error}"
+                log.error("engine_failed", role=role, reason=reason)  # noqa: TRY400 (one line for the operator)
+                return 1
+        status = trio.run(_supervise, settings, role, listeners, notifier, ending)
     if ending.at_once:
         # Nothing of ours is left, but llama.cpp may be computing or loading still, and waits for that before it unloads.
         atexit.register(_end_now)
@@ -84,7 +86,11 @@ class _Ending:
 
 
 async def _supervise(
-    settings: Settings, role: Role, listener: socket.socket, notifier: Notifier, ending: _Ending
+    settings: Settings,
+    role: Role,
+    listeners: Sequence[socket.socket],
+    notifier: Notifier,
+    ending: _Ending,
 ) -> int:
     """Serve until told to stop. SIGTERM lets calls finish; a second one, or SIGINT, ends at once."""
     stop = trio.Event()
@@ -97,7 +103,7 @@ async def _supervise(
             # Inside every nursery, so that it arrives as itself and not in a group.
             try:
                 await wait_for_prefiller(bridge, settings, notifier)
-                await _serve(settings, role, bridge, listener, stop, notifier)
+                await _serve(settings, role, bridge, listeners, stop, notifier)
             except (ConfigError, Unavailable) as error:
                 log.error("engine_failed", role=role, reason=str(error))  # noqa: TRY400
                 notifier.status(str(error))
@@ -110,7 +116,7 @@ async def _serve(
     settings: Settings,
     role: Role,
     bridge: Bridge,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     stop: trio.Event,
     notifier: Notifier,
 ) -> None:
@@ -123,7 +129,7 @@ async def _serve(
     )
     async with (
         _open_engine(settings, role, bridge) as engine,
-        open_server_on(bridge, engine, listener, options) as server,
+        open_server_on(bridge, engine, listeners, options) as server,
     ):
         status = await engine.control(ControlType(ControlType.GetStatus), {})
         log.info(

@@ -12,7 +12,7 @@ import trio
 from ark_trio.config import Settings
 from ark_trio.engine.llama.kv import Origin
 from ark_trio.engine.llama.remote import Prefillers, open_prefillers
-from ark_trio.engine.llama.wish import Wish
+from ark_trio.engine.llama.wish import Wish, read_wish
 from ark_trio.errors import (
     ArkError,
     Conflict,
@@ -168,3 +168,72 @@ async def test_a_fetch_given_up_ends_the_prefillers_call(tmp_path: Path):
             nursery.cancel_scope.cancel()
         await calls[0].ended.wait()
     assert calls[0].how == "cancelled"
+
+
+async def break_off(call: Call, outbox: Outbox) -> None:
+    """Say what is to come and a part of it, and be gone."""
+
+    class Half:
+        """An outbox that passes on the first bytes of a state."""
+
+        async def put(self, message: ark_pb2.InferenceResponse) -> None:
+            if "prefill.chunk" in message.outputs:
+                message.outputs["prefill.chunk"].bytes_ = STATE[:50]
+            await outbox.put(message)
+
+    half: Any = Half()
+    await compute(call, half)
+    raise Unavailable("gone")
+
+
+async def spoil(call: Call, outbox: Outbox) -> None:
+    """Send a state that is not the one announced."""
+    response = ark_pb2.InferenceResponse()
+    fill_value(response.outputs["prefill.header"], {"model": "other"})
+    await outbox.put(response)
+
+
+@pytest.mark.parametrize("failing_one", [break_off, spoil])
+async def test_one_that_fails_in_mid_transfer_is_replaced_and_the_state_is_whole(
+    failing_one: Script, tmp_path: Path
+):
+    path = tmp_path / "state"
+    async with prefillers(failing_one, compute) as opened:
+        for _ in range(6):
+            for prefiller in opened.known:
+                prefiller._failed_at = float("-inf")
+            await opened.fetch(WISH, path)
+            assert path.read_bytes() == STATE
+        assert all(prefiller.pending == 0 for prefiller in opened.known)
+
+
+async def test_the_wish_arrives_as_it_was(tmp_path: Path):
+    seen: list[dict[str, Any]] = []
+
+    async def remember(call: Call, outbox: Outbox) -> None:
+        seen.append(call.inputs)
+        await compute(call, outbox)
+
+    async with prefillers(remember) as opened:
+        await opened.fetch(WISH, tmp_path / "state")
+        await opened.fetch(
+            Wish(req_id="r", tokens=TOKENS, exact=True, salt="s"), tmp_path / "state"
+        )
+    assert seen == [{"tokens": TOKENS}, {"tokens": TOKENS, "exact": True, "cache_salt": "s"}]
+    told = read_wish("r", seen[1], vocabulary=10)
+    assert told == Wish(req_id="r", tokens=TOKENS, exact=True, salt="s")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "param"),
+    [
+        ({"tokens": [1], "exact": 1}, "exact"),
+        ({"tokens": [1], "cache_salt": 5}, "cache_salt"),
+        ({"tokens": [11]}, "tokens"),
+        ({}, "tokens"),
+    ],
+)
+def test_a_malformed_wish_is_refused(inputs: dict[str, Any], param: str):
+    with pytest.raises(InvalidRequest) as raised:
+        read_wish("r", inputs, vocabulary=10)
+    assert raised.value.param == param

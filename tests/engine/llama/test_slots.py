@@ -113,3 +113,53 @@ async def test_a_slot_is_never_lost(nursery: trio.Nursery, autojump_clock: MockC
             raise ValueError("boom")
     await trio.sleep(3600)
     assert slots.busy == 0
+
+
+async def test_the_slot_that_fits_best_is_taken_or_else_the_one_free_for_longest(
+    nursery: trio.Nursery,
+):
+    slots = pool(nursery, count=3)
+    async with slots.slot(lambda number: number) as best:
+        assert best == 2
+    for expected in (0, 1, 2, 0):
+        async with slots.slot() as number:
+            assert number == expected
+
+
+async def test_a_slot_still_at_work_is_free_once_it_rests(
+    nursery: trio.Nursery, autojump_clock: MockClock
+):
+    working = True
+
+    async def rest(_slot: int) -> bool:
+        await trio.lowlevel.checkpoint()
+        return not working
+
+    slots = pool(nursery, count=1, rest=rest)
+    async with slots.slot() as number:
+        slots.mark_at_work(number)
+    await trio.sleep(1)
+    assert slots.busy == 1
+    working = False
+    await trio.sleep(1)
+    assert slots.busy == 0
+    async with slots.slot():
+        pass
+    assert slots.busy == 0
+
+
+async def test_a_waiter_that_is_given_a_slot_as_it_leaves_passes_it_on(nursery: trio.Nursery):
+    slots = pool(nursery, count=1, max_waiting=10)
+    leaving = trio.CancelScope()
+
+    async def leave() -> None:
+        with leaving:
+            async with slots.slot():
+                pytest.fail("it had left")
+
+    async with slots.slot():
+        nursery.start_soon(leave)
+        await wait_all_tasks_blocked()
+        leaving.cancel()  # it has not run since, and the slot becomes free now
+    await wait_all_tasks_blocked()
+    assert (slots.busy, slots.queued) == (0, 0)
