@@ -40,20 +40,9 @@ with socket.create_server(("0.0.0.0", port)) as listener:
 
 STAND_IN = """\
 #!/bin/sh
-# Our CPU engine in the private one's place: its command line, its variables.
-while [ $# -gt 0 ]; do
-  case $1 in
-    --driver-type) type=$2; shift ;;
-    --port) port=$2; shift ;;
-  esac
-  shift
-done
-unset PYTHONPATH LD_LIBRARY_PATH ARK_ENGINE ARK_PREFILLERS ARK_PREFILLER_WAIT_S ARK_CONFIG
-case $type in
-  splitwise_prefill) exec /opt/ark/bin/ark-trio prefiller --engine llama --grpc-bind "0.0.0.0:$port" ;;
-  splitwise_decode) exec /opt/ark/bin/ark-trio decoder --engine llama --grpc-bind "0.0.0.0:$port" --prefillers "$PREFILL_ADDRS" ;;
-esac
+exec /opt/ark/bin/ark-trio "$@"
 """
+"""Our CPU engine in the private one's place: it knows the command line and the variables."""
 
 NVIDIA_SMI = """\
 #!/bin/sh

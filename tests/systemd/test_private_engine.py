@@ -272,12 +272,15 @@ def test_a_stop_ends_it_and_all_of_its_processes(host):
 
 def test_our_cpu_engine_serves_in_its_place_through_the_same_units(host):
     lay_out(host, STAND_IN)
-    # One host for both, so two ports; MemoryDenyWriteExecute= and the like stay as shipped.
+    # One host for both, so ports of their own; the prefiller is asked on its driver's port, as always.
     host.write("/etc/ark/prefiller.env", "ARK_GRPC_BIND=0.0.0.0:62010\n")
-    host.write("/etc/ark/decoder.env", "ARK_PREFILLERS=127.0.0.1:62010\nARK_PREFILLER_WAIT_S=30\n")
+    host.write(
+        "/etc/ark/decoder.env",
+        "PREFILL_NODE_IP=127.0.0.1\nARK_XLLM_DRIVER_PORT=62021\nARK_PREFILLER_WAIT_S=30\n",
+    )
     began = time.monotonic()
     host.ctl("start", "ark.target")
-    with_model = chat("Name three colours.", model="smollm2-135m-instruct", max_tokens=16)
+    with_model = chat("Name three colours.", model="deepseek-r1-0528", max_tokens=16)
     wait_until(lambda: "1 of 1 decoders ready" in host.show("ark-proxy", "StatusText"), within_s=20)
     with host.connect(18080) as sock:
         sock.sendall(post(with_model))
