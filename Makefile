@@ -33,8 +33,8 @@ ASYNC_RULES := --enable=ASYNC --disable=ASYNC114,ASYNC124,ASYNC910,ASYNC911,ASYN
 check: setup ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/flake8-async $(ASYNC_RULES) $$(find ark_trio -name '*.py')
-	$(BIN)/flake8-async $(ASYNC_RULES),ASYNC110 $$(find tests -name '*.py')  # tests may poll
+	@echo flake8-async; find ark_trio -name '*.py' | xargs -P 2 -n 40 $(BIN)/flake8-async $(ASYNC_RULES)
+	@find tests -name '*.py' | xargs -P 2 -n 40 $(BIN)/flake8-async $(ASYNC_RULES),ASYNC110  # tests may poll
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
