@@ -87,7 +87,7 @@ def test_beside_a_constraint_it_is_either():
 
 def test_arguments_that_no_grammar_can_promise_are_any_object_unless_strict():
     odd = {"type": "object", "properties": {"a": {"not": {}}}}
-    tool = {"type": "function", "function": {"name": "f", "parameters": odd}}
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": odd}}
     loose = read_tools({"tools": [tool]})
     assert loose is not None
     assert "tool0 ::= object" in loose.grammar(None)["grammar"]
