@@ -224,7 +224,7 @@ def test_a_failure_in_mid_stream_is_an_error_frame_and_done(door: Served):
 
 def test_a_stream_longer_than_a_minute_lives(door: Served):
     with connected(door.port) as sock:
-        sock.sendall(post(chat("count=4 gap_s=15.5")))
+        sock.sendall(post(chat("count=3 gap_s=15.5")))
         answer = read_until(sock, b"data: [DONE]", within_s=100)
     assert b": keep-alive\n\n" in answer
     assert b'"finish_reason":"stop"' in answer
