@@ -28,6 +28,8 @@ _CONNECT_S = 5.0
 _DATA = "data: "
 _ERROR = "error: "
 _LIBRARY_NOISE = re.compile(r"\[json\.exception[^]]*\] ?")
+_DEAD_END = "empty grammar stack"
+"""A grammar demands a character of which the vocabulary lacks a byte."""
 _OK, _BAD_REQUEST, _BUSY = 200, 400, 503
 
 
@@ -201,6 +203,8 @@ def _refusal_of(
     if error.get("type") == "exceed_context_size_error":
         return context_exceeded(error["n_prompt_tokens"], error["n_ctx"])
     log.info("llama_refused", code=code, reason=message)
+    if _DEAD_END in message:
+        return InvalidRequest("This model's tokens can't write what the grammar demands.")
     if code == _BAD_REQUEST:
         return refused(_LIBRARY_NOISE.sub("", message))
     if code == _BUSY:

@@ -65,11 +65,15 @@ async def _chat(loaded: Loaded, inputs: Mapping[str, Any]) -> Job:
     except InvalidRequest as error:
         raise wanted.blame(error, "messages") from error
     tokens = await loaded.client.tokenize(prompt, special=True)
-    if knows_tools and wanted.tools is not None:
-        return Job(path=CHAT, prompt=tokens, body=_native_tools(wanted, body), wanted=wanted)
-    if wanted.tools is not None and wanted.tools.choice != "none":
+    choice = None if wanted.tools is None else wanted.tools.choice
+    if wanted.tools is not None and (
+        choice == "required" or (choice == "auto" and not knows_tools)
+    ):
+        # What must be called is held to our form in any case: llama.cpp's grammars let the model talk on before a call.
         held = wanted.tools.grammar(wanted.constraint)
         return _plain(tokens, wanted, held, tool_names=wanted.tools.names)
+    if choice == "auto":
+        return Job(path=CHAT, prompt=tokens, body=_native_tools(wanted, body), wanted=wanted)
     if wanted.min_tokens or wanted.stop_tokens:
         return _plain(tokens, wanted, _held(wanted))
     return Job(
@@ -127,16 +131,17 @@ def _template(loaded: Loaded, wanted: Wanted) -> Json:
 
 def _native_tools(wanted: Wanted, body: Json) -> Json:
     """Return what the chat endpoint is sent, which brings its own grammar and reads the calls itself."""
-    asked = wanted.tools is not None and wanted.tools.choice != "none"
     others = {
         "stop_token_ids": bool(wanted.stop_tokens),
         wanted.constraint.param if wanted.constraint else "": wanted.constraint is not None,
     }
     for name, given in others.items():
-        if given and asked:
-            text = f"{name} can't be combined with tools on this model."
+        if given:
+            text = (
+                f"{name} can't be combined with tools on this model, unless tool_choice says more."
+            )
             raise InvalidRequest(text, param=name)
-    return {**body, **({} if asked else _held(wanted)), **_chat_logprobs(wanted)}
+    return {**body, **_chat_logprobs(wanted)}
 
 
 def _plain(tokens: list[int], wanted: Wanted, held: Json, **more: Any) -> Job:

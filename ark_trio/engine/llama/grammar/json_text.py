@@ -30,6 +30,7 @@ _SHORT_ESCAPES: Mapping[str, str] = {
 _PLAIN = ANY - CharSet([(0, 0x1F)]) - chars('"\\\x7f')
 """What stands for itself in a string. Only the short escapes are written: others could be half a character."""
 _MAX_DEPTH = 24
+_COMMON = "\uffff"
 
 SPACE = Choice((Text(""), Text(" "), row(Text("\n"), Repeat(Char(chars(" \t")), 0, 20))))
 COMMA = row(Text(","), Ref("space"))
@@ -71,8 +72,14 @@ def in_string(allowed: CharSet) -> Expression:
 
 
 def literal(value: object) -> Expression:
-    """Return a value as it is written."""
-    return Text(orjson.dumps(value).decode())
+    """Return a value as it is written. Rare characters are escaped: of some, vocabularies lack a byte."""
+    written = orjson.dumps(value).decode()
+    return Text("".join(char if char <= _COMMON else _escaped(char) for char in written))
+
+
+def _escaped(char: str) -> str:
+    pair = char.encode("utf-16-be")
+    return "".join(f"\\u{pair[at : at + 2].hex()}" for at in (0, 2))
 
 
 def other_key(names: Collection[str]) -> Expression:

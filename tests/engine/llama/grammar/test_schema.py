@@ -71,6 +71,7 @@ SPECIAL: list[Any] = [
     {"type": ["string", "null"], "enum": ["a", None, 3]},
     {"type": "number", "enum": [1, 2.5, "x"]},
     {"const": {"a": [1, "ü", None]}},
+    {"enum": ["\U0001f600 or \U000d074b"]},
     {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
     {"type": "integer", "exclusiveMinimum": -3, "exclusiveMaximum": -1},
     {"type": "integer", "minimum": 0.5, "maximum": 10**30},
