@@ -168,7 +168,7 @@ def test_output_is_valid_under_generated_schemas(single: Served):
 
 async def test_what_the_models_tokens_cant_write_is_refused(single: Served):
     async with calling(single) as channel:
-        error = (await ask(channel, chat("x", guided_choice=["\U000d074b"]))).error
+        error = (await ask(channel, chat("x", guided_choice=["\U00051125"]))).error
         assert isinstance(error, InvalidRequest)
         assert error.param == "guided_choice"
 
