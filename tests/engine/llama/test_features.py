@@ -28,6 +28,8 @@ from tests.support.templates import THINKING, TOOLS
 pytestmark = [pytest.mark.model, pytest.mark.timeout(180)]
 
 FLAGS = ("--slots", "2", "--context-tokens", "1024", "--threads", "1")
+EOS = 2
+"""The small model's token that ends an answer."""
 QUESTION = "Tell me about the river Danube."
 
 
@@ -99,6 +101,12 @@ async def test_at_least_min_tokens_come_whatever_would_end_them(single: Served):
         longer = chat("Say hi.", seed=1, stop="!", min_tokens=40, max_new_tokens=45)
         answer = await ask(channel, longer)
         assert 40 <= answer.usage.completion_tokens <= 45
+        ending = {"logit_bias": {EOS: 100.0}, "max_new_tokens": 60}
+        assert (await ask(channel, chat("Say hi.", **ending))).usage.completion_tokens == 1
+        later = await ask(channel, chat("Say hi.", min_tokens=20, **ending))
+        assert (later.usage.completion_tokens, later.finishes) == (21, ["stop"])
+        assert len(later.text()) > 20
+        assert "<|" not in later.text()
         exact = chat("Say hi.", seed=1, min_tokens=20, max_new_tokens=20)
         answer = await ask(channel, exact)
         assert (answer.usage.completion_tokens, answer.finishes) == (20, ["length"])

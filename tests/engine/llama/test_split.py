@@ -406,7 +406,8 @@ async def test_local_prefill_stands_in_where_it_is_allowed(run_dir: Path):
 
 @pytest.mark.parametrize("role", ["decoder", "prefiller"])
 def test_sigint_ends_it_within_two_seconds_even_while_it_computes(role: str, run_dir: Path):
-    with start(role, run_dir) as process:
+    # One batch takes seconds: nobody waits for it.
+    with start(role, run_dir, "--ubatch", "1024") as process:
         asked = (
             method("prefill", tokens=list(range(1000, 1900))) if role == "prefiller" else chat(LONG)
         )

@@ -112,6 +112,11 @@ def test_of_each_kind_only_valid_texts_are_allowed(schema: Any, data: st.DataObj
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "overlap"),
         ({"oneOf": [{"type": "object"}, {"type": "object"}]}, "overlap"),
         ({"oneOf": [True, {"type": "null"}]}, "overlap"),
+        (
+            # What is no object has no kind, and satisfies both.
+            {"oneOf": [{"properties": {"k": {"const": k}}, "required": ["k"]} for k in "ab"]},
+            "overlap",
+        ),
         ({"anyOf": [{"type": "integer"}], "minimum": 3}, "minimum beside anyOf"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {}}, "type": "string"}, "type beside"),
         ({"enum": ["a"], "maxLength": 1}, "maxLength beside enum"),
