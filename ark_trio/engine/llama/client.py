@@ -152,13 +152,15 @@ async def open_client(native: Native, *, patience_s: float) -> AsyncIterator[Lla
         yield LlamaClient(http)
 
 
-def context_exceeded(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
-    """Return the refusal of a prompt that leaves no room to answer."""
+def context_exceeded(
+    prompt_tokens: int, context_tokens: int, *, param: str = "messages"
+) -> InvalidRequest:
+    """Return the refusal of a prompt, which came under `param`, that leaves no room to answer."""
     text = (
         f"This model's context is {context_tokens} tokens, but the prompt has {prompt_tokens}."
         " Shorten the prompt."
     )
-    return InvalidRequest(text, param="messages", code="context_length_exceeded")
+    return InvalidRequest(text, param=param, code="context_length_exceeded")
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

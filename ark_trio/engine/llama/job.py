@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 from ark_trio.engine.llama.client import context_exceeded
 from ark_trio.engine.llama.fill_in import fill_in_prompt
@@ -32,7 +32,8 @@ class Job:
     """Where calls come as text: what may be called."""
     echo: str = ""
     """Text that the answer begins with."""
-    prompt_param: str = field(default="messages")
+    prompt_param: str = "messages"
+    """The input that the prompt came in."""
 
 
 async def understand(loaded: Loaded, method: str, inputs: Mapping[str, Any]) -> Job:
@@ -164,8 +165,12 @@ def _check_fit(job: Job, context_tokens: int) -> None:
     if limit is not None and len(job.prompt) > limit:
         text = f"The prompt has {len(job.prompt)} tokens; max_prompt_tokens is {limit}."
         raise InvalidRequest(text, param="max_prompt_tokens")
-    if len(job.prompt) + job.wanted.min_tokens >= context_tokens:
-        raise context_exceeded(len(job.prompt), context_tokens)
+    if len(job.prompt) >= context_tokens:
+        raise context_exceeded(len(job.prompt), context_tokens, param=job.prompt_param)
+    room = context_tokens - len(job.prompt)
+    if job.wanted.min_tokens > room:
+        text = f"The prompt leaves room for {room} tokens; min_tokens is {job.wanted.min_tokens}."
+        raise InvalidRequest(text, param="min_tokens")
 
 
 async def _check_stop_tokens(loaded: Loaded, tokens: frozenset[int]) -> None:

@@ -176,6 +176,12 @@ async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(decoder:
         assert error.code == "context_length_exceeded"
         assert str(CONTEXT) in error.message
         assert "prompt has 10" in error.message
+        plain = (await ask(channel, method("completion", prompt="word " * (CONTEXT + 10)))).error
+        assert isinstance(plain, InvalidRequest)
+        assert (plain.param, plain.code) == ("prompt", "context_length_exceeded")
+        much = (await ask(channel, chat("Hello.", min_tokens=CONTEXT))).error
+        assert isinstance(much, InvalidRequest)
+        assert much.param == "min_tokens"
         tight = (await ask(channel, chat("Hello.", max_prompt_tokens=5))).error
         assert isinstance(tight, InvalidRequest)
         assert tight.param == "max_prompt_tokens"
