@@ -181,6 +181,13 @@ class EngineSettings:
         "Folder in memory for KV states on the move.",
         roles=_ENGINES,
     )
+    metrics_bind: Address | None = setting(
+        None,
+        "Where an engine serves `/metrics` for Prometheus.",
+        name="engine_metrics_bind",
+        default_text="none",
+        roles=_ENGINES,
+    )
 
 
 @frozen(kw_only=True)

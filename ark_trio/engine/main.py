@@ -11,18 +11,21 @@ from typing import Literal
 
 import structlog
 import trio
-from attrs import define
+from attrs import define, frozen
 
 from ark_trio.config import Settings
 from ark_trio.engine.echo.engine import open_echo
+from ark_trio.engine.exposition import exposition
 from ark_trio.engine.health import wait_for_prefiller
 from ark_trio.engine.llama.decoder import open_decoder
 from ark_trio.engine.llama.prefiller import open_prefiller
+from ark_trio.engine.scrape import serve_scrapes
 from ark_trio.engine.xllm.run import run_xllm
 from ark_trio.errors import ConfigError, Unavailable
 from ark_trio.rpc.bridge import Bridge, open_bridge
 from ark_trio.rpc.server import ArkServer, Engine, bind_tcp, open_server_on
 from ark_trio.rpc.server_connection import ServerOptions
+from ark_trio.settings.address import Address
 from ark_trio.systemd import Notifier, open_notifier
 from ark_wire.inference import ControlType
 
@@ -57,25 +60,45 @@ def _run_own(settings: Settings, role: Role, notifier: Notifier) -> int:
     # The ports come first: that one is taken should be known before a model is loaded.
     ending = _Ending()
     with ExitStack() as stack:
-        listeners = []
-        for address in filter(None, (settings.grpc_bind, settings.grpc_also_bind)):
-            try:
-                listeners.append(stack.enter_context(bind_tcp(address.host, address.port)))
-            except OSError as error:
-                reason = f"can't listen on {address}: {error.strerror or error}"
-                log.error("engine_failed", role=role, reason=reason)  # noqa: TRY400 (one line for the operator)
-                return 1
-        status = trio.run(_supervise, settings, role, listeners, notifier, ending)
+        try:
+            doors = _Doors(
+                grpc=_bound(stack, settings.grpc_bind, settings.grpc_also_bind),
+                scrapes=_bound(stack, settings.engine.metrics_bind),
+            )
+        except Unavailable as error:
+            log.error("engine_failed", role=role, reason=error.message)  # noqa: TRY400 (one line for the operator)
+            return 1
+        status = trio.run(_supervise, settings, role, doors, notifier, ending)
     if ending.at_once:
         # Nothing of ours is left, but llama.cpp may be computing or loading still, and waits for that before it unloads.
         atexit.register(_end_now)
     return status
 
 
+def _bound(stack: ExitStack, *addresses: Address | None) -> list[socket.socket]:
+    """Return a socket bound to each address that is set; `stack` closes them."""
+    bound = []
+    for address in filter(None, addresses):
+        try:
+            bound.append(stack.enter_context(bind_tcp(address.host, address.port)))
+        except OSError as error:
+            raise Unavailable(f"can't listen on {address}: {error.strerror or error}") from error
+    return bound
+
+
 def _end_now() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+@frozen(kw_only=True)
+class _Doors:
+    """Bound sockets."""
+
+    grpc: list[socket.socket]
+    scrapes: list[socket.socket]
+    """For monitoring: one, or none."""
 
 
 @define
@@ -88,7 +111,7 @@ class _Ending:
 async def _supervise(
     settings: Settings,
     role: Role,
-    listeners: Sequence[socket.socket],
+    doors: _Doors,
     notifier: Notifier,
     ending: _Ending,
 ) -> int:
@@ -103,7 +126,7 @@ async def _supervise(
             # Inside every nursery, so that it arrives as itself and not in a group.
             try:
                 await wait_for_prefiller(bridge, settings, notifier)
-                await _serve(settings, role, bridge, listeners, stop, notifier)
+                await _serve(settings, role, bridge, doors, stop, notifier)
             except (ConfigError, Unavailable) as error:
                 log.error("engine_failed", role=role, reason=str(error))  # noqa: TRY400
                 notifier.status(str(error))
@@ -116,7 +139,7 @@ async def _serve(
     settings: Settings,
     role: Role,
     bridge: Bridge,
-    listeners: Sequence[socket.socket],
+    doors: _Doors,
     stop: trio.Event,
     notifier: Notifier,
 ) -> None:
@@ -129,7 +152,8 @@ async def _serve(
     )
     async with (
         _open_engine(settings, role, bridge) as engine,
-        open_server_on(bridge, engine, listeners, options) as server,
+        _scraped(engine, role, doors.scrapes),
+        open_server_on(bridge, engine, doors.grpc, options) as server,
     ):
         status = await engine.control(ControlType(ControlType.GetStatus), {})
         log.info(
@@ -173,6 +197,22 @@ async def _open_engine(settings: Settings, role: Role, bridge: Bridge) -> AsyncI
     else:
         async with open_prefiller(settings) as prefiller:
             yield prefiller
+
+
+@asynccontextmanager
+async def _scraped(
+    engine: Engine, role: Role, listeners: Sequence[socket.socket]
+) -> AsyncIterator[None]:
+    """Have `engine` answer scrapes while the block runs, the drain included."""
+
+    async def tell() -> bytes:
+        return exposition(role, await engine.control(ControlType(ControlType.PullMetrics), {}))
+
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(serve_scrapes, listener, tell)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def _obey_signals(

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import httpx2
 import pytest
 import trio
 
@@ -11,7 +12,7 @@ from ark_trio.errors import Unavailable
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.client import open_channel
 from tests.support.llama import Answer, ask, chat
-from tests.support.processes import Served, engine, listens, running
+from tests.support.processes import Served, engine, free_port, listens, running, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -42,6 +43,23 @@ def test_it_says_once_that_it_is_ready():
         ready = [line for line in process.log.splitlines() if "engine_ready" in line]
         assert len(ready) == 1
         assert str(process.port) in ready[0]
+
+
+def test_its_numbers_can_be_scraped_the_drain_included():
+    port = free_port()
+    with engine("decoder", "--engine-metrics-bind", f"127.0.0.1:{port}") as process:
+
+        def scraped() -> str:
+            return httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+
+        def act() -> None:
+            assert "ark_engine_slots_busy 1.0" in scraped()
+            process.signal(signal.SIGTERM)
+            wait_until(lambda: "engine_draining" in process.log)
+            assert "ark_engine_slots_busy 1.0" in scraped()
+
+        assert while_it_says(process, "count=8 gap_s=0.1", act).finishes == ["stop"]
+        assert process.wait(2) == 0
 
 
 def test_sigterm_lets_calls_finish():
@@ -92,13 +110,14 @@ def test_sigint_ends_within_a_second():
 
 def test_a_port_that_is_taken_is_named_before_anything_is_loaded():
     with engine() as first:
-        bind = ["--grpc-bind", f"127.0.0.1:{first.port}"]
-        with running(["ark-trio", "decoder", "--engine", "llama", *bind]) as second:
-            began = time.monotonic()
-            assert second.wait(5) == 1
-            assert time.monotonic() - began < 2
-            assert str(first.port) in second.log
-            assert "Traceback" not in second.log
+        for flag in ("--grpc-bind", "--engine-metrics-bind"):
+            bind = ["--grpc-bind", "127.0.0.1:0", flag, f"127.0.0.1:{first.port}"]
+            with running(["ark-trio", "decoder", "--engine", "llama", *bind]) as second:
+                began = time.monotonic()
+                assert second.wait(5) == 1
+                assert time.monotonic() - began < 2
+                assert str(first.port) in second.log
+                assert "Traceback" not in second.log
 
 
 @pytest.mark.parametrize(

@@ -63,21 +63,23 @@ class EchoEngine:
         return response
 
     async def control(self, control_type: ControlType, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer HealthCheck, and GetStatus, which tells of past calls too."""
+        """Answer HealthCheck, PullMetrics, and GetStatus, which tells of past calls too."""
         await trio.lowlevel.checkpoint()
         if control_type == ControlType.HealthCheck:
             return {"status": "ok"}
-        if control_type != ControlType.GetStatus:
-            raise NotImplementedByEngine("The echo engine has no such control.")
-        return {
-            "models": list(self.names),
-            "role": self.role,
-            "max_model_len": CONTEXT_TOKENS,
-            "slots": SLOTS,
-            "busy": self._ledger.running,
-            "queued": 0,
-            **self._ledger.outputs(inputs.get("req_id")),
-        }
+        load = {"slots": SLOTS, "busy": self._ledger.running, "queued": 0}
+        match control_type:
+            case ControlType.GetStatus:
+                return {
+                    "models": list(self.names),
+                    "role": self.role,
+                    "max_model_len": CONTEXT_TOKENS,
+                    **load,
+                    **self._ledger.outputs(inputs.get("req_id")),
+                }
+            case ControlType.PullMetrics:
+                return {**load, **self._ledger.totals()}
+        raise NotImplementedByEngine("The echo engine has no such control.")
 
     def _check_model(self, name: str) -> None:
         if name and name not in self.names:

@@ -353,5 +353,7 @@ async def test_health_and_status_are_told():
         status = await channel.control(GET_STATUS)
         assert status["models"] == ["echo", "other"]
         assert (status["role"], status["busy"], status["queued"]) == ("decoder", 0, 0)
+        metrics = await channel.control(ControlType(ControlType.PullMetrics))
+        assert (metrics["busy"], metrics["calls_finished_total"]) == (0, 0)
         with pytest.raises(NotImplementedByEngine):
-            await channel.control(ControlType(ControlType.PullMetrics))
+            await channel.control(ControlType(ControlType.SetMetrics))
