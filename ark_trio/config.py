@@ -355,6 +355,18 @@ class LogSettings:
         "auto", "JSON lines or text; auto is text on a terminal.", name="log_format"
     )
     level: LogLevel = setting("info", "The least severe event that is logged.", name="log_level")
+    addresses: bool = setting(
+        default=False,
+        help="Name clients' addresses in the log and in /admin/status.",
+        name="log_addresses",
+        roles=_PROXY,
+    )
+    prompts: bool = setting(
+        default=False,
+        help="Put what clients ask into the log, up to 16 KiB a request.",
+        name="log_prompts",
+        roles=_PROXY,
+    )
 
 
 @frozen(kw_only=True)

@@ -1,8 +1,13 @@
 """The request body: JSON, whole, within the limits that Quart enforces for us."""
 
+import trio
 from quart import request
 
+from ark_trio.api.connection import exchange
 from ark_trio.errors import InvalidRequest
+
+LOGGED_BYTES = 16 << 10
+"""What the log keeps of a body, where the settings want it there."""
 
 
 async def read_json_body() -> bytes:
@@ -14,4 +19,9 @@ async def read_json_body() -> bytes:
     """
     if request.content_length != 0 and request.mimetype not in ("", "application/json"):
         raise InvalidRequest("Content-Type must be application/json.")
-    return await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    here = exchange.get()
+    here.record.taken = trio.current_time()
+    if here.gateway.settings.log.prompts:
+        here.record.body = body[:LOGGED_BYTES].decode(errors="replace")
+    return body

@@ -52,7 +52,7 @@ def ask_for(model: str, encode: Encode, *, unary: bool = False) -> Ask:
         model=model,
         unary=unary,
         encode=encode,
-        request_id=exchange.get().record.request_id,
+        record=exchange.get().record,
         trace=trace_of(request.headers),
     )
 

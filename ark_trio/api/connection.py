@@ -7,7 +7,7 @@ the handler, which starts the backend call in it.
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
@@ -47,20 +47,18 @@ class ArkConnection(TrioASGIHTTPConnection):
     async def __call__(self, receive: Any, send: Any) -> None:
         """Serve it. Returns when every task of the request has ended."""
         self._ending = False
+        gateway = cast(_HasGateway, self.app).gateway
         record = Record(
             request_id=request_id(self.scope["headers"]),
             method=self.scope["method"],
             path=self.scope["path"],
+            client=client_address(self.scope) if gateway.settings.log.addresses else None,
         )
         send = self._recording(send, record)
         request = self._create_request_from_scope(send)
         try:
             async with trio.open_nursery() as nursery:
-                exchange.set(
-                    Exchange(
-                        nursery=nursery, record=record, gateway=cast(_HasGateway, self.app).gateway
-                    )
-                )
+                exchange.set(Exchange(nursery=nursery, record=record, gateway=gateway))
                 nursery.start_soon(self._watch, nursery, request, receive)
                 nursery.start_soon(self._answer, nursery, request, send)
         finally:
@@ -113,6 +111,12 @@ class ArkConnection(TrioASGIHTTPConnection):
             await send(message)
 
         return send_recorded
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """Return where the connection comes from; a unix socket's other end has no address."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unix"
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

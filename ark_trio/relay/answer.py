@@ -90,14 +90,12 @@ class Steps(Generic[M]):
                 raise BadBackend("The engine ended the answer before it began.")
             return []
         self._waiting_since = None
-        if not self._begun:
-            self._begun = True
-            self._record.first_token = trio.current_time()
+        self._begun = True
+        self._record.arrive(len(messages))
         steps = [self._decoder.feed(message) for message in messages]
         for step in steps:
             if step.usage is not None:
-                self._record.prompt_tokens = step.usage.prompt_tokens
-                self._record.completion_tokens = step.usage.completion_tokens
+                self._record.usage = step.usage
         return steps
 
     def flush(self) -> Step:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from ark_trio.relay.record import Record
 from ark_trio.rpc.client import Metadata
 from ark_wire import ark_pb2
 
@@ -23,12 +24,12 @@ class Ask:
     unary: bool = False
     """The method answers with one message, by the contract's Call."""
     encode: Encode
-    request_id: str
-    """The client's, or one that was made for it; for logs. The engine's own req_id is another."""
+    record: Record
+    """Of the request that it is made for; its request_id is the client's, the engine's own req_id is another."""
     trace: Metadata = ()
     """The request's place in a trace, as W3C trace context spells it."""
 
     @property
     def metadata(self) -> Metadata:
         """What travels beside the request."""
-        return (("x-request-id", self.request_id), *self.trace)
+        return (("x-request-id", self.record.request_id), *self.trace)

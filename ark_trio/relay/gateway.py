@@ -83,7 +83,7 @@ class Gateway:
         except ArkError as error:
             sink.fail(error)
         except Exception:
-            log.exception("request_crashed", request_id=ask.request_id)
+            log.exception("request_crashed", request_id=ask.record.request_id)
             sink.fail(InternalError("The gateway failed."))
         finally:
             self._open.discard(sink)
@@ -91,9 +91,11 @@ class Gateway:
     async def _call(self, ask: Ask, sink: FailingSink[Response]) -> None:
         if self.draining:
             raise ShuttingDown("The gateway is being stopped.")
+        ask.record.queue()
         async with self.admission.place():
             decoder = self.fleet.choose(ask.model)
             with decoder.lease() as channel:
+                ask.record.ask(str(decoder.address))
                 request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
                 if ask.unary:
                     await _call_once(channel, request, sink, ask.metadata)

@@ -1,12 +1,13 @@
-"""What is known of one request, and how it ended: one log line each."""
+"""What is known of one request, from its first byte to its end: one log line each, and what the metrics count of it."""
 
-import math
+from typing import Literal
 
 import structlog
 import trio
 from attrs import define, field
 
 from ark_trio.errors import ArkError
+from ark_trio.protocol.step import Usage
 
 log = structlog.get_logger()
 
@@ -14,22 +15,74 @@ COMPLETED = "completed"
 CLIENT_GONE = "client_gone"
 CLIENT_GONE_STATUS = 499
 
+Phase = Literal["received", "queued", "prefill", "decode"]
+"""How far a request has come: being read and checked; in line; given to an engine that has said nothing yet; answered."""
+
+QUIET_PATHS = ("/livez", "/health", "/readyz", "/metrics", "/admin/status")
+"""Asked again and again by machines; where that goes well it is worth no line but at debug."""
+
 
 @define(kw_only=True, eq=False)
 class Record:
-    """One request's log line in the making. Owned by the connection, which writes it when the request is over."""
+    """One request's log line in the making. Owned by the connection, which writes it when the request is over.
+
+    Times are Trio's clock; None: not yet.
+    """
 
     request_id: str
     method: str
     path: str
+    client: str | None = None
+    """The client's address, where the settings want it in the log."""
+    body: str | None = None
+    """What it asks, where the settings want that in the log."""
+    key: str | None = None
+    """Name of the key that it came with."""
     model: str | None = None
     stream: bool | None = None
     status: int | None = None
     outcome: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    phase: Phase = "received"
+    decoder: str | None = None
+    """The decoder that was asked last."""
+    retries: int = 0
+    usage: Usage | None = None
+    """The engine's last word on tokens."""
+    messages: int = 0
+    """Of the engine, so far: what stands for the tokens of an answer that ended before the engine told its usage."""
     started: float = field(factory=trio.current_time)
-    first_token: float = math.nan
+    taken: float | None = None
+    """When its body was there: what came before is the client's pace."""
+    queued: float | None = None
+    asked: float | None = None
+    """When it was given to an engine."""
+    first_token: float | None = None
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of the answer, as far as is known."""
+        return self.messages if self.usage is None else self.usage.completion_tokens
+
+    def queue(self) -> None:
+        """Say that it waits for a place."""
+        if self.queued is None:
+            self.phase = "queued"
+            self.queued = trio.current_time()
+
+    def ask(self, decoder: str) -> None:
+        """Say that it is given to a decoder. A request that makes several calls is with an engine once the first is."""
+        if self.phase != "decode":
+            self.phase = "prefill"
+        self.decoder = decoder
+        if self.asked is None:
+            self.asked = trio.current_time()
+
+    def arrive(self, count: int) -> None:
+        """Say that so many messages of the engine have come."""
+        if self.first_token is None:
+            self.phase = "decode"
+            self.first_token = trio.current_time()
+        self.messages += count
 
     def end(self, outcome: str) -> None:
         """Say how the request ended. Only the first word counts: a request ends once."""
@@ -49,20 +102,38 @@ class Record:
     def write(self) -> None:
         """Write the line. If nobody said how it ended, the client left."""
         self.end_left()
-        now = trio.current_time()
-        log.info(
-            "request_ended",
-            request_id=self.request_id,
-            method=self.method,
-            path=self.path,
-            status=self.status,
-            outcome=self.outcome,
-            model=self.model,
-            stream=self.stream,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            first_token_s=None
-            if math.isnan(self.first_token)
-            else round(self.first_token - self.started, 4),
-            total_s=round(now - self.started, 4),
-        )
+        quiet = self.path in QUIET_PATHS and self.outcome == COMPLETED
+        tell = log.debug if quiet else log.info
+        tell("request_ended", **self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        opted_in = {"client": self.client, "body": self.body}
+        usage = self.usage
+        return {
+            "request_id": self.request_id,
+            **{name: value for name, value in opted_in.items() if value is not None},
+            "method": self.method,
+            "path": self.path[:_PATH_CHARS],
+            "key": self.key,
+            "status": self.status,
+            "outcome": self.outcome,
+            "model": self.model,
+            "stream": self.stream,
+            "decoder": self.decoder,
+            "retries": self.retries,
+            "prompt_tokens": usage and usage.prompt_tokens,
+            "cached_tokens": usage and usage.cached_tokens,
+            "completion_tokens": usage and usage.completion_tokens,
+            "reasoning_tokens": usage and usage.reasoning_tokens,
+            "queue_s": _between(self.queued, self.asked),
+            "first_token_s": _between(self.started, self.first_token),
+            "total_s": _between(self.started, trio.current_time()),
+        }
+
+
+_PATH_CHARS = 200
+"""What the log keeps of a path: whoever calls may send any."""
+
+
+def _between(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round(end - start, 4)
