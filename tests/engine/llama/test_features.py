@@ -4,7 +4,8 @@ import random
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_wire.inference import ControlType
 from tests.support.llama import Answer, ask, chat, method, status
+from tests.support.passing import passing
 from tests.support.processes import Served, engine, listens, running, wait_until
 from tests.support.schemas import SCHEMAS
 from tests.support.templates import THINKING, TOOLS
@@ -374,26 +376,44 @@ async def test_a_long_prompt_does_not_hold_up_a_short_one(single: Served):
 
 
 async def test_a_prefiller_that_dies_is_replaced_before_the_first_token(run_dir: Path):
-    long = "Tell me about " + " ".join(f"town number {number}," for number in range(90))
-    with start("prefiller", run_dir) as one, start("prefiller", run_dir) as other:
-        flags = ("--prefillers", f"127.0.0.1:{one.port},127.0.0.1:{other.port}")
-        with start("decoder", run_dir, *flags) as decoder:
-            async with (
-                calling(decoder) as channel,
-                calling(one) as at_one,
-                trio.open_nursery() as n,
-            ):
-                answers: list[Answer] = []
+    long = "about " + " ".join(f"town number {number}," for number in range(45))
+    begun: list[int] = []
+    """How much had come from each prefiller before the request that runs."""
+    sent = [0, 0, 0]
+    dying: list[tuple[int, float]] = []
+    """After how many bytes of its answer, and how much later, whoever is asked dies."""
+    async with AsyncExitStack() as stack:
+        three = [stack.enter_context(start("prefiller", run_dir)) for _ in sent]
+        nursery = await stack.enter_async_context(trio.open_nursery())
 
-                async def run() -> None:
-                    answers.append(await ask(channel, chat(long, max_new_tokens=2)))
+        async def die(number: int, later_s: float) -> None:
+            await trio.sleep(later_s)
+            three[number].signal(signal.SIGKILL)
 
-                n.start_soon(run)
-                await trio.sleep(0.5)
-                asked = one if (await status(at_one))["busy"] else other
-                asked.signal(signal.SIGKILL)
-            assert answers[0].error is None
-            assert answers[0].timings[0]["prefill_evaluated"] == answers[0].usage.prompt_tokens
+        def watch(number: int, count: int) -> None:
+            sent[number] = count
+            if dying and count - begun[number] > dying[0][0]:
+                nursery.start_soon(die, number, dying.pop()[1])
+
+        ports = [
+            await stack.enter_async_context(passing(served.port, partial(watch, number)))
+            for number, served in enumerate(three)
+        ]
+        flags = ("--prefillers", ",".join(f"127.0.0.1:{port}" for port in ports))
+        decoder = stack.enter_context(start("decoder", run_dir, *flags))
+        channel = await stack.enter_async_context(calling(decoder))
+        # While it computes; and in mid-transfer of a state of 7 MB.
+        for number, when in enumerate([(0, 0.3), (2 << 20, 0.0)]):
+            begun = list(sent)
+            dying.append(when)
+            answer = await ask(channel, chat(f"{number}: {long}", max_new_tokens=2))
+            assert answer.error is None
+            facts = answer.timings[0]
+            assert facts["prefill_evaluated"] == answer.usage.prompt_tokens
+            assert [served.popen.poll() for served in three].count(None) == 2 - number
+            more = sum(sent) - sum(begun) - facts["kv_bytes"]
+            assert when[0] <= more < facts["kv_bytes"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_metrics_are_told(single: Served):
