@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
+from ark_trio.access.key_file import open_keyring
 from ark_trio.api.web import Web, build_web
 from ark_trio.config import Settings, load_settings
 from ark_trio.errors import ConfigError, Unavailable
@@ -62,6 +63,9 @@ class Application:
             log.warning(
                 "asyncio_worker", advice="hypercorn -k trio serves this natively, and faster"
             )
+        if not (self._settings.keys_file or self._settings.insecure):
+            # Where hypercorn listens is not told to applications, so this is said wherever it is.
+            log.warning("no_api_keys", advice="set ARK_KEYS_FILE before other hosts can reach this")
         async with open_gateway(self._settings) as gateway:
             self._web = build_web(gateway)
             try:
@@ -83,10 +87,12 @@ async def _refuse(send: Any) -> None:
 def _settings_or_exit() -> Settings:
     """Read the settings. hypercorn has no way to report a bad one in a line, so the process ends here, with 2."""
     try:
-        return load_settings({}, os.environ)
+        settings = load_settings({}, os.environ)
+        open_keyring(settings.keys_file)
     except ConfigError as error:
         sys.stderr.write(f"ark-trio: {error}\n")
         raise SystemExit(2) from error
+    return settings
 
 
 leave_asyncio_plain()

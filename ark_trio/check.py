@@ -13,6 +13,7 @@ import orjson
 import trio
 from attrs import frozen
 
+from ark_trio.access.key_file import open_keyring
 from ark_trio.config import Address, LogSettings, Settings, require_runnable
 from ark_trio.errors import ArkError, ConfigError, NotImplementedByEngine
 from ark_trio.log import configure_logging
@@ -96,6 +97,8 @@ def _configuration(loaded: Loaded[Settings]) -> Iterator[Finding]:
     good, text = True, f"from {', '.join(sources)}" if sources else "defaults"
     try:
         require_runnable(settings, "proxy")
+        ring = open_keyring(settings.keys_file)
+        text += f"; {len(ring)} API keys" if ring is not None else ""
     except ConfigError as error:
         good, text = False, str(error)
     yield Finding(what="configuration", where=str(settings.bind), good=good, text=text)

@@ -27,6 +27,7 @@ _UP_SETTINGS = frozenset(
     {"bind", "log.level"}
     | {f"engine.{name}" for name in ("driver", "model", "slots", "context_tokens", "threads")}
 )
+_KEYS_SETTINGS = frozenset({"keys_file"})
 _FETCH_SETTINGS = frozenset({"engine.model", "engine.model_dir"})
 
 
@@ -113,6 +114,10 @@ def _run_service(role: Role, settings: Settings, command: Command) -> int:
 
 def _runnable(loaded: Loaded[Settings], role: Role) -> Settings:
     require_runnable(loaded.settings, role)
+    if role == "proxy":
+        from ark_trio.access.key_file import open_keyring
+
+        open_keyring(loaded.settings.keys_file)  # a bad file is told before anything is opened
     return loaded.settings
 
 
@@ -149,7 +154,7 @@ def _check(command: Command) -> int:
 
 def _config(command: Command) -> int:
     if command.options["check"]:
-        require_runnable(command.settings, cast(Role, command.options["check"]))
+        _runnable(command.loaded, cast(Role, command.options["check"]))
         print("the configuration is good")
         return 0
     for line in effective_lines(command.settings, command.loaded.sources):
@@ -194,6 +199,12 @@ def _model_fetch(command: Command) -> int:
     return 0
 
 
+def _keys(command: Command) -> int:
+    from ark_trio.access.commands import run_keys
+
+    return run_keys(command.settings.keys_file, command.options)
+
+
 _COMMANDS = {
     "up": _up,
     "proxy": lambda command: _serve("proxy", command),
@@ -201,6 +212,7 @@ _COMMANDS = {
     "decoder": lambda command: _serve("decoder", command),
     "check": _check,
     "config": _config,
+    "keys": _keys,
     "model": _model_fetch,
     "install-units": _install_units,
 }
@@ -225,11 +237,27 @@ def _parser() -> LineParser:
     )
     add_setting_flags(config, _ROWS)
     _add_install_units(commands)
+    _add_keys(commands)
     model = commands.add_parser("model", help="the model file", description="The model file.")
     actions = model.add_subparsers(dest="action", required=True, metavar="action")
     fetch = _add(actions, "fetch", "put the small default model into place, its sha256 checked")
     add_setting_flags(fetch, [row for row in _ROWS if row.key in _FETCH_SETTINGS])
     return parser
+
+
+def _add_keys(commands: "argparse._SubParsersAction[LineParser]") -> None:
+    from ark_trio.access.commands import add_flags
+
+    keys = commands.add_parser("keys", help="the API keys", description="The API keys.")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="action")
+    parsers = [
+        _add(actions, "add", "make a key and show it, this once"),
+        _add(actions, "list", "show whom there are keys for, and what they may do"),
+        _add(actions, "revoke", "take a key away"),
+    ]
+    for parser in parsers:
+        add_setting_flags(parser, [row for row in _ROWS if row.key in _KEYS_SETTINGS])
+    add_flags(*parsers)
 
 
 def _add_install_units(commands: "argparse._SubParsersAction[LineParser]") -> None:

@@ -17,7 +17,7 @@ from ark_trio.errors import ConfigError
 from ark_trio.settings.address import Address as Address  # noqa: PLC0414 (part of this module's face)
 from ark_trio.settings.address import Bind as Bind  # noqa: PLC0414
 from ark_trio.settings.declare import Role, setting
-from ark_trio.settings.inherited import HOST, HOST_LIST, PORT, PREFILL
+from ark_trio.settings.inherited import CREDENTIALS, HOST, HOST_LIST, PORT, PREFILL
 from ark_trio.settings.load import Loaded, load
 from ark_trio.settings.parse import ByteCount, ReasoningMarks, Seconds, ToolSyntaxes
 from ark_trio.settings.render import markdown_table
@@ -405,6 +405,13 @@ class Settings:
     models: tuple[str, ...] = setting(
         ("deepseek-r1-0528",), "Models of a decoder that can't say what it serves.", roles=_PROXY
     )
+    keys_file: Path | None = setting(
+        None,
+        "File of API keys; `ark-trio keys` makes it. Without one anybody may ask.",
+        default_text="the systemd credential `ark-keys`, if there is one",
+        also=(CREDENTIALS,),
+        roles=_PROXY,
+    )
     insecure: bool = setting(
         default=False, help="Serve beyond this host without API keys.", roles=_PROXY
     )
@@ -466,8 +473,8 @@ def require_runnable(settings: Settings, role: Role) -> None:
 
 
 def _require_safe_bind(settings: Settings) -> None:
-    if not (settings.bind.is_loopback or settings.insecure):
+    if not (settings.bind.is_loopback or settings.insecure or settings.keys_file):
         raise ConfigError(
-            f"bind: {settings.bind} is open to other hosts and no API keys are set;"
-            " bind a loopback address, or set ARK_INSECURE=1 to serve anyone"
+            f"bind: {settings.bind} is open to other hosts and no API keys are set; bind a loopback"
+            " address, set ARK_KEYS_FILE (see ark-trio keys), or set ARK_INSECURE=1 to serve anyone"
         )

@@ -48,6 +48,14 @@ class NotAuthenticated(ArkError):
     outcome = "not_authenticated"
 
 
+class PermissionDenied(ArkError):
+    """The key is good, but not for this."""
+
+    status = 403
+    kind = "permission_error"
+    outcome = "permission_denied"
+
+
 class NotFound(ArkError):
     """No such route, object or model."""
 

@@ -213,12 +213,11 @@ class Server:
         """Take the new settings, or keep the old ones if they are bad."""
         self.notifier.reloading()
         try:
-            settings = self.reload()
+            self.gateway.apply(self.reload())
         except ConfigError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 (the line says it all)
             self.notifier.ready(f"reload refused, the old settings stay: {error}")
             return
-        self.gateway.apply(settings)
         self.notifier.ready(self.describe())
         log.info("settings_reloaded")
 

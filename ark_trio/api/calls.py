@@ -10,6 +10,7 @@ from attrs import evolve
 from quart import Response, request
 from werkzeug.datastructures import Headers
 
+from ark_trio.api.access import require_model
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
 from ark_trio.errors import DeadlineExceeded
@@ -47,7 +48,12 @@ def note_request(model: str, unknown: Sequence[str] = (), *, stream: bool = Fals
 
 
 def ask_for(model: str, encode: Encode, *, unary: bool = False) -> Ask:
-    """Return the call to make for the request at hand, with its id and its place in a trace."""
+    """Return the call to make for the request at hand, with its id and its place in a trace.
+
+    Raises:
+        PermissionDenied: the request's key is not for this model.
+    """
+    require_model(model)
     return Ask(
         model=model,
         unary=unary,

@@ -17,6 +17,7 @@ from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
+from ark_trio.access.key import Key
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
@@ -32,6 +33,8 @@ class Exchange:
     """Ends with the request, however it ends."""
     record: Record
     gateway: Gateway
+    key: Key | None = None
+    """Whose request it is; None: nobody has been asked to say."""
 
 
 exchange: ContextVar[Exchange] = ContextVar("exchange")

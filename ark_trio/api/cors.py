@@ -7,7 +7,17 @@ from ark_trio.api.connection import exchange
 _ANY = "*"
 _PREFLIGHT_AGE_S = 600
 _METHODS = "GET, POST, DELETE, OPTIONS"
-_EXPOSED = "x-request-id, retry-after"
+_EXPOSED = ", ".join(
+    (
+        "x-request-id",
+        "retry-after",
+        *(
+            f"x-ratelimit-{which}-{what}"
+            for which in ("limit", "remaining", "reset")
+            for what in ("requests", "tokens")
+        ),
+    )
+)
 _NO_CONTENT = 204
 
 

@@ -1,7 +1,8 @@
-"""GET /v1/models and /v1/models/{id}: what the ready decoders serve."""
+"""GET /v1/models and /v1/models/{id}: what the ready decoders serve and the key may use."""
 
 from quart import Blueprint, Response
 
+from ark_trio.api.access import may_use
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
 from ark_trio.protocol.models import model_list, model_object, unknown_model
@@ -19,6 +20,7 @@ async def list_models() -> Response:
             [
                 model_object(name, created=gateway.started_at, max_model_len=served.max_model_len)
                 for name, served in gateway.fleet.models().items()
+                if may_use(name)
             ]
         )
     )
@@ -29,9 +31,10 @@ async def list_models() -> Response:
 async def retrieve_model(model: str) -> Response:
     """Describe one."""
     gateway = exchange.get().gateway
-    served = gateway.fleet.models().get(model)
+    usable = {name: served for name, served in gateway.fleet.models().items() if may_use(name)}
+    served = usable.get(model)
     if served is None:
-        raise unknown_model(model, gateway.fleet.models())
+        raise unknown_model(model, usable)
     return json_reply(
         model_object(model, created=gateway.started_at, max_model_len=served.max_model_len)
     )

@@ -6,6 +6,7 @@ import orjson
 from quart import Response
 from werkzeug.exceptions import HTTPException
 
+from ark_trio.api.access import as_told
 from ark_trio.api.connection import exchange
 from ark_trio.errors import (
     ArkError,
@@ -35,12 +36,13 @@ def json_reply(body: Any, status: int = 200) -> Response:
 
 async def reply_to_ark_error(error: ArkError) -> Response:
     """Return the reply to a failure before the first byte, and record it."""
+    error = as_told(error)
     exchange.get().record.end_failed(error)
     reply = json_reply(error_body(error), error.status)
     if error.retry_after_s is not None:
         reply.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, NotAuthenticated):
-        reply.headers["WWW-Authenticate"] = "Bearer"
+        reply.headers["WWW-Authenticate"] = 'Bearer realm="ark-trio"'
     return reply
 
 

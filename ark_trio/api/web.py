@@ -6,6 +6,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from ark_trio.api import chat, completions, description, health, models, tokenize
+from ark_trio.api.access import authenticate
 from ark_trio.api.connection import ArkConnection
 from ark_trio.api.cors import allow_origin, answer_preflight
 from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
@@ -38,7 +39,8 @@ def build_web(gateway: Gateway) -> Web:
     web.url_map.merge_slashes = False
     for part in (chat, completions, tokenize, models, health, description):
         web.register_blueprint(part.blueprint)
-    web.before_request(answer_preflight)
+    web.before_request(answer_preflight)  # a browser asks it without the page's key
+    web.before_request(authenticate)
     web.after_request(allow_origin)
     web.register_error_handler(ArkError, reply_to_ark_error)
     web.register_error_handler(HTTPException, reply_to_http_exception)

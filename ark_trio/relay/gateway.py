@@ -9,6 +9,8 @@ import structlog
 import trio
 from attrs import define, field
 
+from ark_trio.access.key_file import open_keyring
+from ark_trio.access.keyring import KeyRing
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError, InternalError, ShuttingDown, Unreachable
 from ark_trio.fleet.admission import Admission
@@ -32,6 +34,8 @@ class Gateway:
 
     settings: Settings
     roster: Roster
+    keyring: KeyRing | None
+    """None: there are no keys, and anybody may ask."""
     admission: Admission
     started_at: int
     """Unix time; the stable `created` of the models."""
@@ -47,7 +51,12 @@ class Gateway:
         return self.roster.fleet
 
     def apply(self, settings: Settings) -> None:
-        """Take new settings: decoders and limits, without a touch to what runs."""
+        """Take new settings: keys, decoders and limits, without a touch to what runs.
+
+        Raises:
+            ConfigError: the keys can't be read; nothing has changed.
+        """
+        self.keyring = open_keyring(settings.keys_file)
         self.settings = settings
         limits = settings.limits
         self.admission.resize(max_running=limits.max_requests, max_waiting=limits.max_waiting)
@@ -123,10 +132,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     The block must run in a task that lasts as long as the process serves: it owns all of these.
     """
     limits = settings.limits
+    keyring = open_keyring(settings.keys_file)  # before there is a nursery to wrap what it raises
     async with open_bridge() as bridge, trio.open_nursery() as decoders:
         gateway = Gateway(
             settings=settings,
             roster=Roster(bridge=bridge, nursery=decoders),
+            keyring=keyring,
             admission=Admission(max_running=limits.max_requests, max_waiting=limits.max_waiting),
             started_at=int(time.time()),
         )

@@ -1,6 +1,7 @@
-"""Variables that deployments set before ark-trio existed, and still do."""
+"""Variables that others set: deployments from before ark-trio existed, and the service manager."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ark_trio.errors import ConfigError
@@ -10,7 +11,10 @@ HOST_LIST = "HTTP_FORWARD_GRPC_HOST_LIST"
 HOST = "HTTP_FORWARD_GRPC_HOST"
 PORT = "HTTP_FORWARD_GRPC_PORT"
 PREFILL = "PREFILL_NODE_IP"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Set by systemd for a unit with LoadCredential=, not by people."""
 
+_KEYS = "ark-keys"
 _GRPC_PORT = 62000
 _XLLM_PREFILL_PORT = 62001
 _MAX_PORT = 65535
@@ -37,6 +41,13 @@ def inherited_prefillers(
         return None
     port = _XLLM_PREFILL_PORT if values.get("engine.driver") == "xllm" else _GRPC_PORT
     return _targets(PREFILL, listed, port), PREFILL
+
+
+def inherited_keys(environ: Mapping[str, str]) -> tuple[Path, str] | None:
+    """The file of API keys that the service manager hands over as a credential, if it does."""
+    folder = environ.get(CREDENTIALS, "").strip()
+    path = Path(folder, _KEYS)
+    return (path, CREDENTIALS) if folder and path.exists() else None
 
 
 def _targets(source: str, text: str, port: int) -> tuple[Address, ...]:

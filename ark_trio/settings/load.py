@@ -10,7 +10,11 @@ from attrs import frozen
 
 from ark_trio.errors import ConfigError
 from ark_trio.settings.declare import Row, rows
-from ark_trio.settings.inherited import inherited_decoders, inherited_prefillers
+from ark_trio.settings.inherited import (
+    inherited_decoders,
+    inherited_keys,
+    inherited_prefillers,
+)
 from ark_trio.settings.parse import parse_setting
 
 FILE_VARIABLE = "ARK_CONFIG"
@@ -70,10 +74,11 @@ def _apply_inherited(
     sources: dict[str, str],
     table: Mapping[str, Row],
 ) -> None:
-    """Older variables give way to the flag and to our own variable, but come before the file."""
+    """Others' variables give way to the flag and to our own variable, but come before the file."""
     for key, found in (
         ("decoders", inherited_decoders(environ)),
         ("prefillers", inherited_prefillers(environ, values)),
+        ("keys_file", inherited_keys(environ)),
     ):
         row = table.get(key)
         if found and row and sources[key] not in {row.flag, row.env}:

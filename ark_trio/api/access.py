@@ -1,0 +1,96 @@
+"""Whose request is this? Asked before anything else of it is looked at; without a file of keys anybody may ask."""
+
+from typing import Final
+
+from attrs import evolve
+from quart import Response, request
+
+from ark_trio.access.key import Key
+from ark_trio.access.keyring import KeyRing
+from ark_trio.api.connection import exchange
+from ark_trio.errors import ArkError, NotAuthenticated, PermissionDenied, UnknownModel
+from ark_trio.protocol.models import unknown_model
+
+EXEMPT: Final = frozenset({"/livez", "/readyz", "/health"})
+"""For load balancers and service managers, which have no key."""
+_SCHEME: Final = "bearer"
+_HOW: Final = "Send your API key as a header: `Authorization: Bearer YOUR_KEY`."
+
+
+async def authenticate() -> Response | None:
+    """Note whose request it is.
+
+    Raises:
+        NotAuthenticated: no key, or one that is not or no longer known.
+    """
+    here = exchange.get()
+    ring = here.gateway.keyring
+    if ring is None or request.path in EXEMPT:
+        return None
+    key = identify(ring, request.headers.getlist("authorization"))
+    here.record.key = key.name
+    exchange.set(evolve(here, key=key))
+    return None
+
+
+def identify(ring: KeyRing, authorization: list[str]) -> Key:
+    """Return whom the values of a request's Authorization headers stand for. Source: RFC 6750, 2.1.
+
+    Raises:
+        NotAuthenticated: nobody.
+    """
+    if len(authorization) != 1:
+        what = "There is more than one API key." if authorization else "There is no API key."
+        raise NotAuthenticated(f"{what} {_HOW}")
+    scheme, _, secret = authorization[0].strip().partition(" ")
+    if scheme.lower() != _SCHEME or not secret.strip():
+        raise NotAuthenticated(f"There is no API key in the Authorization header. {_HOW}")
+    key = ring.find(secret.strip())
+    if key is None:
+        raise NotAuthenticated("This API key is not known here.")
+    if key.expired():
+        raise NotAuthenticated("This API key has expired.")
+    return key
+
+
+def may_use(model: str) -> bool:
+    """Whether the request's key is for this model."""
+    key = exchange.get().key
+    return key is None or key.may_use(model)
+
+
+def require_model(model: str) -> None:
+    """Refuse a model that the request's key is not for, whether or not it is served.
+
+    Raises:
+        PermissionDenied: it is not.
+    """
+    if not may_use(model):
+        raise PermissionDenied(
+            f"This API key may not use the model `{model[:_MAX_ECHO]}`.",
+            param="model",
+            code="model_not_allowed",
+        )
+
+
+def as_told(error: ArkError) -> ArkError:
+    """Return an error as the request's key may hear it: of models it is told only those that it may use."""
+    here = exchange.get()
+    restricted = here.key is not None and here.key.models is not None
+    if not (restricted and isinstance(error, UnknownModel) and here.record.model):
+        return error
+    return unknown_model(here.record.model, filter(may_use, here.gateway.fleet.models()))
+
+
+def require_admin() -> None:
+    """Refuse all keys but those that may see the gateway as a whole.
+
+    Raises:
+        PermissionDenied: it is not one, or no keys are configured and there are no administrators.
+    """
+    key = exchange.get().key
+    if key is None or not key.admin:
+        raise PermissionDenied("This API key is not an administrator's.", code="not_admin")
+
+
+_MAX_ECHO: Final = 200
