@@ -259,6 +259,7 @@ def test_what_should_not_run_is_refused(settings, role, said):
     [
         (Settings(), "proxy"),
         (Settings(bind=Bind(host="0.0.0.0", port=1), insecure=True), "proxy"),
+        (Settings(bind=Bind(host="0.0.0.0", port=1), keys_file=Path("/etc/ark/keys")), "proxy"),
         (Settings(bind=Bind(path=Path("/run/x"))), "proxy"),
         (Settings(engine=EngineSettings(driver="xllm")), "proxy"),
         (Settings(bind=Bind(host="0.0.0.0", port=1)), "decoder"),
@@ -267,6 +268,15 @@ def test_what_should_not_run_is_refused(settings, role, said):
 )
 def test_what_may_run_is_let_through(settings, role):
     require_runnable(settings, role)
+
+
+def test_keys_that_the_service_manager_hands_over_are_found_unless_others_are_named(tmp_path):
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load_settings({}, environ).keys_file is None
+    (tmp_path / "ark-keys").touch()
+    assert load_settings({}, environ).keys_file == tmp_path / "ark-keys"
+    assert load_settings({}, {**environ, "ARK_KEYS_FILE": "/k"}).keys_file == Path("/k")
+    assert load_settings({}, {**environ, "ARK_KEYS_FILE": "none"}).keys_file is None
 
 
 def test_the_documentation_lists_the_settings_as_they_are():
