@@ -133,7 +133,9 @@ async def test_a_model_that_the_key_is_not_for_is_forbidden_on_every_route(tmp_p
         "/detokenize": {"model": MODEL, "tokens": [1]},
     }
     async with door(tmp_path, ann={"models": ["other"]}) as client:
-        routes = {rule.rule for rule in client.web.url_map.iter_rules() if "POST" in (rule.methods or ())}
+        routes = {
+            rule.rule for rule in client.web.url_map.iter_rules() if "POST" in (rule.methods or ())
+        }
         assert {route.removeprefix("/v1") for route in routes} == {
             path.removeprefix("/v1") for path in bodies
         }
