@@ -23,9 +23,10 @@ from ark_trio.config import Bind, Settings, require_runnable
 from ark_trio.errors import ConfigError
 from ark_trio.hyper.config import hyper_config
 from ark_trio.hyper.connection import Connection
+from ark_trio.relay.census import take_census
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.systemd import SILENT, Notifier, open_notifier, take_listener
-from ark_trio.workers import Supervisor
+from ark_trio.workers import HEEDED, Supervisor
 
 log = structlog.get_logger()
 
@@ -76,9 +77,9 @@ async def serve(
 ) -> None:
     """Serve on `listener` until a signal says to stop.
 
-    SIGTERM drains, a second one or SIGINT ends at once, SIGHUP reloads.
+    SIGTERM drains, a second one or SIGINT ends at once, SIGHUP reloads, SIGUSR1 has the census logged.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*HEEDED) as signals:
         await _serve(settings, listener, reload, notifier, signals)
 
 
@@ -167,6 +168,9 @@ class Server:
         """Act on each signal."""
         async for number in signals:
             log.info("signal_received", signal=signal.Signals(number).name)
+            if number == signal.SIGUSR1:
+                log.info("gateway_census", **take_census(self.gateway))
+                continue
             if number == signal.SIGHUP:
                 self._reload()
                 continue

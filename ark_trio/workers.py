@@ -29,7 +29,8 @@ HUNG_S = 30.0
 YOUNG_S = 10.0
 """A worker that dies younger than this is replaced with a pause that doubles."""
 PAUSE_MAX_S = 30.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that mean something to the gateway."""
 
 Work = Callable[[Notifier, socket.socket], None]
 """What a worker does: serve, telling the notifier, heeding the signals that arrive on the socket as bytes."""
@@ -80,7 +81,7 @@ class Supervisor:
             sock.setblocking(False)  # noqa: FBT003 (the standard library's signature)
         selector.register(woken, selectors.EVENT_READ)
         signal.set_wakeup_fd(wake.fileno())
-        for number in (*_SIGNALS, signal.SIGCHLD):
+        for number in (*HEEDED, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         self._vacancies = [
             _Vacancy(number=i + 1, not_before=0.0, pause_s=0.0) for i in range(self.count)
@@ -124,7 +125,7 @@ class Supervisor:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for number_passed_on in _SIGNALS:
+            for number_passed_on in HEEDED:
                 signal.signal(number_passed_on, signal.SIG_IGN)
             for other in (ours, *(worker.voice for worker in self._workers)):
                 other.close()

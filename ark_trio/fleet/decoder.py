@@ -53,6 +53,11 @@ class Decoder:
         """It answered when we last asked, and no call has found it away since."""
         return self.served is not None
 
+    @property
+    def open_streams(self) -> int:
+        """Streams of gRPC to it."""
+        return 0 if self._channel is None else self._channel.open_streams
+
     @contextmanager
     def lease(self) -> Iterator[ArkChannel]:
         """Lend the channel for one request, counted as running here for as long as the block lasts.

@@ -19,7 +19,7 @@ import h11
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
@@ -75,7 +75,7 @@ class Connection(TCPServer):
         """Do what the protocol asks for."""
         if isinstance(event, RawData):
             await self._write(event.data)
-        else:
+        elif not (isinstance(event, Updated) and self._lost):  # its idle timer would keep what is lost
             await super().protocol_send(event)
 
     async def _write(self, data: bytes) -> None:

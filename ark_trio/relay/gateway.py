@@ -67,6 +67,11 @@ class Gateway:
         """Some request runs or waits."""
         return bool(self._open)
 
+    @property
+    def open_calls(self) -> int:
+        """Calls that run or wait."""
+        return len(self._open)
+
     def leave(self) -> None:
         """Have /readyz send no more requests here."""
         self.leaving = True

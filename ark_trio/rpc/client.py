@@ -50,6 +50,11 @@ class ArkChannel:
     options: ChannelOptions
     _grpc: LimitedChannel = field(alias="grpc")
 
+    @property
+    def open_streams(self) -> int:
+        """HTTP/2 streams that have not been released."""
+        return sum(len(protocol.processor.streams) for protocol in self._grpc.connections)
+
     async def stream(
         self, request: Request, sink: Sink[Response], *, metadata: Metadata = ()
     ) -> None:

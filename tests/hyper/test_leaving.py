@@ -1,0 +1,37 @@
+"""Clients whose last bytes and whose end arrive together."""
+
+import socket
+
+import pytest
+import trio
+
+from tests.support.fake_engine import MODEL, open_fake_decoder, saying
+from tests.support.stack import open_stack
+from tests.support.wire import chat, post
+
+REQUESTS = {
+    "get": b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
+    "head": b"HEAD /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n",
+    "post": post(chat("hi", model=MODEL)),
+}
+
+
+@pytest.mark.parametrize("request_", list(REQUESTS))
+async def test_nothing_is_kept_of_clients_that_ask_and_leave_at_once(
+    request_: str, autojump_clock: trio.testing.MockClock
+):
+    """An answer that is done after the client was found gone began the idle time-out, which held the connection for 75 s."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            clients = [await stack.connect() for _ in range(40)]
+            for client in clients:
+                client.stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for client in clients:
+                await client.stream.socket.send(REQUESTS[request_])
+                client.stream.socket.shutdown(socket.SHUT_WR)
+            with trio.fail_after(2):
+                for client in clients:
+                    await client.read_to_end()
+            for client in clients:
+                await client.stream.aclose()
+            await stack.assert_as_before(0.1)
