@@ -75,7 +75,8 @@ class Connection(TCPServer):
         """Do what the protocol asks for."""
         if isinstance(event, RawData):
             await self._write(event.data)
-        elif not (isinstance(event, Updated) and self._lost):  # its idle timer would keep what is lost
+        elif not (isinstance(event, Updated) and self._lost):
+            # What has been lost becomes idle no more: the timer would keep it.
             await super().protocol_send(event)
 
     async def _write(self, data: bytes) -> None:
