@@ -23,6 +23,10 @@ class Part:
         """Take one message; see `Sink`."""
         return self._mailbox.feed((self._number, message), size)
 
+    def flush(self) -> None:
+        """What has been fed is all for now."""
+        self._mailbox.flush()
+
     async def room(self) -> None:
         """Wait until there is room. asyncio-flavoured."""
         await self._mailbox.room()

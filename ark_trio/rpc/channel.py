@@ -5,33 +5,26 @@ size, and ends all streams at once when the server says GOAWAY, which asks only 
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import structlog
 from attrs import frozen
 from grpclib.client import Channel, Handler, Stream
 from grpclib.config import Configuration
-from grpclib.const import Cardinality, Status
-from grpclib.protocol import Connection, EventsProcessor, H2Protocol, _set_nodelay
-from grpclib.protocol import Stream as H2Stream
-from h2.connection import H2Connection
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    StreamEnded,
-)
-from h2.exceptions import StreamClosedError
-from h2.settings import SettingCodes
-from hyperframe.frame import WindowUpdateFrame
+from grpclib.const import Cardinality
+from grpclib.protocol import Buffer, H2Protocol
 
-from ark_trio.errors import BadBackend, Overloaded, Unreachable
+from ark_trio.errors import Overloaded, Unreachable
+from ark_trio.rpc.connection import ClientProtocol, EngineConnection
+from ark_trio.rpc.inlet import Inlet
+from ark_trio.rpc.mailbox import Sink
 
 log = structlog.get_logger()
+
+M = TypeVar("M")
 
 _GOING_AWAY_FACTOR = 4
 """Connections that take no more streams don't count, up to so many times the limit in all."""
@@ -60,34 +53,31 @@ class ChannelOptions:
 
 
 class LimitedStream(Stream[Any, Any]):
-    """grpclib's call with a bound on the size of a message."""
+    """grpclib's call, whose answer goes through an `Inlet`."""
 
-    message_bytes = 0
-    """Size of the last message."""
-
-    async def recv_message(self) -> Any:
-        """Return the next message, or None at the end. asyncio-flavoured.
+    async def exchange(self, request: Any, sink: Sink[M], parse: Callable[[bytes], M]) -> None:
+        """Send `request`, and have `sink` fed with what comes until it ends. asyncio-flavoured.
 
         Raises:
-            BadBackend: the message is compressed or over the limit.
+            Exception: as grpclib, or as `Inlet.run`.
         """
+        await self.send_request()
+        stream, protocol = self._stream, cast(EngineConnection, self._stream.connection).protocol
+        options = cast(LimitedChannel, self._channel).options
+        inlet = Inlet(
+            sink,
+            parse,
+            partial(protocol.settle, cast(int, stream.id)),
+            limit_bytes=options.max_message_bytes,
+            settle_at_bytes=options.stream_window_bytes // 4,
+        )
+        stream.buffer = cast(Buffer, inlet)
+        await self.send_message(request, end=True)
         if not self._recv_initial_metadata_done:
             await self.recv_initial_metadata()
         with self._wrapper:
-            header = await self._stream.recv_data(5)
-            if not header:
-                return None
-            size = int.from_bytes(header[1:], "big")
-            limit = cast(LimitedChannel, self._channel).options.max_message_bytes
-            if header[0] or size > limit:
-                log.warning(
-                    "engine_message_refused", compressed=bool(header[0]), bytes=size, limit=limit
-                )
-                raise BadBackend(
-                    "The engine sent a message that is compressed or over the size limit."
-                )
-            self.message_bytes = size
-            return self._codec.decode(await self._stream.recv_data(size), self._recv_type)
+            protocol.adopt(stream, inlet)
+            await inlet.run()
 
 
 class LimitedChannel(Channel):
@@ -213,164 +203,6 @@ class LimitedChannel(Channel):
 
     def _on_released(self) -> None:
         self._released.set()
-
-
-class ClientProtocol(H2Protocol):
-    """One connection. It goes on after GOAWAY until its last stream has ended."""
-
-    def __init__(
-        self,
-        *args: Any,
-        on_lost: Callable[["ClientProtocol"], None],
-        on_released: Callable[[], None],
-    ) -> None:
-        super().__init__(*args)
-        self._on_lost = on_lost
-        self._on_released = on_released
-        self.transport: asyncio.Transport
-        self.settled = asyncio.Event()
-        """The engine's settings have come, or nothing will."""
-        self.lost = False
-        self.going_away = False
-
-    @property
-    def has_room(self) -> bool:
-        """Another stream may begin here."""
-        if (
-            self.lost
-            or self.going_away
-            or not self.settled.is_set()
-            or self.connection.is_closing()
-        ):
-            return False
-        limit = self.connection._connection.remote_settings.max_concurrent_streams
-        return len(self.processor.streams) < limit
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As grpclib's, except for the classes of connection and processor."""
-        self.transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            _set_nodelay(sock)
-        h2 = _EnduringConnection(config=self.h2_config)
-        h2.initiate_connection()
-        initial = h2.local_settings.initial_window_size
-        if self.config.http2_connection_window_size > initial:
-            h2.increment_flow_control_window(self.config.http2_connection_window_size - initial)
-        h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.config.http2_stream_window_size})
-        self.connection = Connection(h2, self.transport, config=self.config)
-        self.connection.flush()
-        self.connection.initialize()
-        self.processor = _Processor(self.handler, self.connection, self)
-
-    def data_received(self, data: bytes) -> None:
-        """As grpclib's, but an engine that sends what h2 knows and grpclib does not keeps its connection."""
-        try:
-            super().data_received(data)
-        except NotImplementedError as error:
-            log.debug("engine_event_ignored", reason=repr(error))
-            self.connection.flush()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End the calls of this connection."""
-        super().connection_lost(exc)
-
-    def end(self) -> None:
-        """Take no more streams; nothing comes any more."""
-        self.lost = True
-        self.settled.set()
-        self._on_lost(self)
-
-    def go_away(self, last_stream_id: int) -> None:
-        """The engine takes no new streams here; those up to `last_stream_id` go on."""
-        self.going_away = True
-        log.info("engine_goes_away", streams=len(self.processor.streams))
-        for stream_id, stream in tuple(self.processor.streams.items()):
-            if stream_id > last_stream_id:
-                stream.__terminated__("Connection lost")
-        self.release()
-
-    def release(self) -> None:
-        """A stream has ended: there may be room now, or nothing left to stay for."""
-        self._on_released()
-        if self.going_away and not self.processor.streams:
-            self.processor.close("Connection given up")
-
-
-class _EnduringConnection(H2Connection):
-    """h2's connection, which would take no more frames once GOAWAY has come.
-
-    And whose window would be used up by what waits in streams that nobody reads, so that all others stop. Here what has
-    arrived opens the connection's window again at once; each stream's own window bounds what it can hold.
-    """
-
-    def acknowledge_arrival(self, size: int) -> None:
-        """Open the connection's window by `size` bytes that have arrived."""
-        increment = self._inbound_flow_control_window_manager.process_bytes(size)
-        if increment:
-            frame = WindowUpdateFrame(0)
-            frame.window_increment = increment
-            self._prepare_for_sending([frame])
-
-    def acknowledge_received_data(self, acknowledged_size: int, stream_id: int) -> None:
-        """Open a stream's window by what has been read of it; h2's own opens the connection's too."""
-        with contextlib.suppress(StreamClosedError):
-            stream = self._get_stream_by_id(stream_id)
-            self._prepare_for_sending(stream.acknowledge_received_data(acknowledged_size))
-
-    def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Event]]:
-        event = ConnectionTerminated()
-        event.error_code = frame.error_code
-        event.last_stream_id = frame.last_stream_id
-        event.additional_data = frame.additional_data or None
-        return [], [event]
-
-
-class _Processor(EventsProcessor):
-    """grpclib's events, with room, settings and GOAWAY told to the protocol."""
-
-    def __init__(self, handler: Any, connection: Connection, protocol: ClientProtocol) -> None:
-        super().__init__(handler, connection)
-        self._protocol = protocol
-
-    def register(self, stream: H2Stream) -> Callable[[], None]:
-        """Know a stream until it is released."""
-        release = super().register(stream)
-
-        def release_and_tell() -> None:
-            release()
-            self._protocol.release()
-
-        return release_and_tell
-
-    def close(self, reason: str = "Connection closed") -> None:
-        """End the connection and the calls on it. The first reason counts: that the connection is lost then, too, is ours."""
-        if not self._protocol.lost:
-            self._protocol.end()
-            super().close(reason)
-
-    def process_data_received(self, event: DataReceived) -> None:
-        """Take what has arrived, read or not."""
-        h2 = cast(_EnduringConnection, self.connection._connection)
-        h2.acknowledge_arrival(event.flow_controlled_length)
-        super().process_data_received(event)
-
-    def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
-        """Take the engine's settings."""
-        super().process_remote_settings_changed(event)
-        self._protocol.settled.set()
-
-    def process_stream_ended(self, event: StreamEnded) -> None:
-        """A stream that ends without trailers has no status, and none will come: grpclib would wait for them."""
-        stream = self.streams.get(event.stream_id)
-        if stream is not None and not stream.trailers_received.is_set():
-            stream.trailers = stream.trailers or [("grpc-status", str(Status.UNKNOWN.value))]
-            stream.trailers_received.set()
-        super().process_stream_ended(event)
-
-    def process_connection_terminated(self, event: ConnectionTerminated) -> None:
-        """Heed GOAWAY."""
-        self._protocol.go_away(event.last_stream_id or 0)
 
 
 def _watch_for_dead_host(sock: socket.socket, options: ChannelOptions) -> None:

@@ -25,7 +25,7 @@ from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unavailable,
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
 from ark_trio.rpc.channel import ChannelOptions, LimitedChannel, LimitedStream
-from ark_trio.rpc.mailbox import Sink
+from ark_trio.rpc.mailbox import Kept, Sink
 from ark_trio.rpc.status import error_from_status
 from ark_wire import ark_pb2
 from ark_wire.inference import ControlRequest, ControlType
@@ -86,10 +86,7 @@ class ArkChannel:
         try:
             with _errors_become_ours():
                 async with self._open(_STREAMING_CALL, Cardinality.UNARY_STREAM, metadata) as call:
-                    await call.send_message(request, end=True)
-                    while (message := await call.recv_message()) is not None:
-                        if not sink.feed(message, call.message_bytes):
-                            await sink.room()
+                    await call.exchange(request, sink, Response.FromString)
         except ArkError as error:
             sink.fail(error)
         else:
@@ -111,14 +108,14 @@ class ArkChannel:
     ) -> Any:
         """asyncio-flavoured."""
         with _errors_become_ours():
+            kept = Kept[Any]()
             async with self._open(
                 route, Cardinality.UNARY_UNARY, metadata, type(request), response_type
             ) as call:
-                await call.send_message(request, end=True)
-                response = await call.recv_message()
-            if response is None:
+                await call.exchange(request, kept, response_type.FromString)
+            if not kept.messages:
                 raise BadBackend("The engine answered nothing.")
-            return response
+            return kept.messages[0]
 
     @asynccontextmanager
     async def _open(

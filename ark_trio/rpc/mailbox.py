@@ -22,6 +22,9 @@ class Sink(Protocol[M_contra]):
     def feed(self, message: M_contra, size: int = 0) -> bool:
         """Take one message of `size` bytes. False: full, so await `room` before the next."""
 
+    def flush(self) -> None:
+        """What has been fed since the last time is all for now."""
+
     async def room(self) -> None:
         """Wait until there is room. asyncio-flavoured."""
 
@@ -37,6 +40,31 @@ class FailingSink(Sink[M_contra], Protocol[M_contra]):
 
     error: ArkError | None
     """What `fail` was given first."""
+
+
+class Kept(Generic[M]):
+    """A sink that keeps what it is fed; for calls that answer with one message."""
+
+    def __init__(self) -> None:
+        self.messages: list[M] = []
+
+    def feed(self, message: M, size: int = 0) -> bool:  # noqa: ARG002 (a message has its own limit)
+        """Keep the first message; more than that is not asked for."""
+        if not self.messages:
+            self.messages.append(message)
+        return True
+
+    def flush(self) -> None:
+        """Nobody waits."""
+
+    async def room(self) -> None:
+        """There always is. asyncio-flavoured."""
+
+    def end(self) -> None:
+        """Nobody waits."""
+
+    def fail(self, error: ArkError) -> None:
+        """Nobody waits."""
 
 
 class Mailbox(Generic[M]):
@@ -62,8 +90,12 @@ class Mailbox(Generic[M]):
             return True
         self._waiting.append(message)
         self._bytes += size
-        self._arrived.set()
         return not self._full
+
+    def flush(self) -> None:
+        """Wake the reader."""
+        if self._waiting:
+            self._arrived.set()
 
     async def room(self) -> None:
         """Wait until the reader has taken what waits. asyncio-flavoured."""

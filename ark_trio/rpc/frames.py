@@ -1,0 +1,40 @@
+"""HTTP/2 frames as they lie in what was read. Source: RFC 9113, 4.1 and 6.1."""
+
+import struct
+from typing import Final
+
+HEAD_BYTES: Final = 9
+OTHER: Final = 0
+"""Stands for the stream of what is not a plain DATA frame."""
+
+_HEAD: Final = struct.Struct(">BHHI")
+"""Length in two parts, type and flags together, stream."""
+_PLAIN_DATA: Final = 0
+"""DATA without flags: neither padded nor a stream's last."""
+
+
+def find_frames(data: bytes, max_frame_bytes: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Return where whole frames lie, and where the first that is not whole begins.
+
+    A plain DATA frame is (stream, begin, end) of its payload, whose head is the `HEAD_BYTES` before it. Other frames that follow
+    one another are (`OTHER`, begin, end) with their heads. One that is too long counts as whole as far as it goes: it is an error.
+    """
+    found: list[tuple[int, int, int]] = []
+    at = others = 0
+    last = len(data) - HEAD_BYTES
+    while at <= last:
+        high, low, kind, stream_id = _HEAD.unpack_from(data, at)
+        begin = at + HEAD_BYTES
+        end = begin + (high << 16 | low)
+        if end > len(data) and end - begin <= max_frame_bytes:
+            break
+        if kind == _PLAIN_DATA and stream_id != OTHER and end - begin <= max_frame_bytes:
+            if others < at:
+                found.append((OTHER, others, at))
+            found.append((stream_id, begin, end))
+            others = end
+        at = end
+    at = min(at, len(data))
+    if others < at:
+        found.append((OTHER, others, at))
+    return found, at

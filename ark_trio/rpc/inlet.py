@@ -1,0 +1,162 @@
+"""What one call's HTTP/2 stream brings: bytes in, messages into a sink, without waking a task.
+
+grpclib's own buffer wakes an asyncio task for every frame. Here the task that owns the call sleeps until the sink is full, the
+stream has ended, or what came can't be understood; everything else happens where the connection is read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import structlog
+from grpclib.exceptions import ProtocolError
+
+from ark_trio.errors import BadBackend
+from ark_trio.rpc.mailbox import Sink
+
+log = structlog.get_logger()
+
+M = TypeVar("M")
+
+_PREFIX_BYTES = 5
+
+
+class Inlet(Generic[M]):
+    """Stands in the place of grpclib's buffer of a stream."""
+
+    def __init__(
+        self,
+        sink: Sink[M],
+        parse: Callable[[bytes], M],
+        settle: Callable[[int, int], None],
+        *,
+        limit_bytes: int,
+        settle_at_bytes: int,
+    ) -> None:
+        self._sink = sink
+        self._parse = parse
+        self._settle = settle
+        """Counts bytes that have arrived against the stream's window, and gives bytes back to it."""
+        self._limit_bytes = limit_bytes
+        """Largest message."""
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._needed_bytes = _PREFIX_BYTES
+        """Held bytes with which the next message is whole, as far as is known."""
+        self._flowing = False
+        """The sink takes what comes. Not before the answer's headers have been found good."""
+        self._ended = False
+        self._error: Exception | None = None
+        self._wanted = asyncio.Event()
+        """The owner is wanted."""
+        self.due = False
+        """The connection will call `deliver`."""
+        self._settle_at_bytes = settle_at_bytes
+        """How much of the following may gather."""
+        self._uncounted_bytes = 0
+        """Arrived, and not yet counted against the stream's window."""
+        self._unused_bytes = 0
+        """Of those held: not to be given back, since the sink is full."""
+        self._used_bytes = 0
+        """To be given back to the stream's window."""
+
+    # The connection's side.
+
+    def take(self, data: bytes) -> None:
+        """Take the payload of one DATA frame; `deliver` follows."""
+        self._held.append(data)
+        self._held_bytes += len(data)
+        self._unused_bytes += len(data)
+        self._uncounted_bytes += len(data)
+
+    def add(self, data: bytes, ack_size: int) -> None:
+        """Take a payload that h2 has counted, padding too. As grpclib calls it."""
+        self._held.append(data)
+        self._held_bytes += len(data)
+        self._unused_bytes += len(data)
+        self._used_bytes += ack_size - len(data)
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Hand over what is whole, as far as the sink takes it."""
+        self.due = False
+        if self._flowing:
+            self._feed_all()
+            self._sink.flush()
+            if self._ended or not self._flowing:
+                self._wanted.set()
+        # A part of a message is given back too: it may be larger than the window.
+        unused = 0 if self._flowing else min(self._unused_bytes, self._held_bytes)
+        self._used_bytes += self._unused_bytes - unused
+        self._unused_bytes = unused
+        if max(self._uncounted_bytes, self._used_bytes) >= self._settle_at_bytes:
+            self._settle(self._uncounted_bytes, self._used_bytes)
+            self._uncounted_bytes = self._used_bytes = 0
+
+    def eof(self) -> None:
+        """No more will come. As grpclib calls it."""
+        self._ended = True
+        self._wanted.set()
+
+    def unacked_size(self) -> int:
+        """Return what is to be given back to the stream's window at its end: nothing any more. As grpclib calls it."""
+        return 0
+
+    # The owner's side.
+
+    async def run(self) -> None:
+        """Let messages through until the stream has ended and all of it was taken. asyncio-flavoured.
+
+        Raises:
+            BadBackend: a message is compressed or over the limit.
+            Exception: as `parse`, or grpclib's `ProtocolError` for a message that broke off.
+        """
+        self._resume()
+        while True:
+            self._wanted.clear()
+            if self._error is not None:
+                raise self._error
+            if not self._flowing:
+                await self._sink.room()
+                self._resume()
+            elif not self._ended:
+                await self._wanted.wait()
+            elif self._held_bytes:
+                raise ProtocolError("The last message broke off.")
+            else:
+                return
+
+    def _resume(self) -> None:
+        self._flowing = True
+        self.deliver()
+
+    def _feed_all(self) -> None:
+        try:
+            while self._held_bytes >= self._needed_bytes and self._flowing:
+                self._feed(self._held[0] if len(self._held) == 1 else b"".join(self._held))
+        except Exception as error:  # noqa: BLE001 (raised in the task that owns the call)
+            self._error = error
+            self._flowing = False
+
+    def _feed(self, data: bytes) -> None:
+        """Cut `data`, which is all that is held, into messages."""
+        at, end = 0, len(data)
+        self._needed_bytes = _PREFIX_BYTES
+        while end - at >= _PREFIX_BYTES and self._flowing:
+            size = int.from_bytes(data[at + 1 : at + _PREFIX_BYTES], "big")
+            if data[at] or size > self._limit_bytes:
+                self._refuse(size, compressed=bool(data[at]))
+            stop = at + _PREFIX_BYTES + size
+            if stop > end:
+                self._needed_bytes = stop - at
+                break
+            self._flowing = self._sink.feed(self._parse(data[at + _PREFIX_BYTES : stop]), size)
+            at = stop
+        self._held_bytes = end - at
+        self._held = [data[at:]] if at < end else []
+
+    def _refuse(self, size: int, *, compressed: bool) -> None:
+        log.warning(
+            "engine_message_refused", compressed=compressed, bytes=size, limit=self._limit_bytes
+        )
+        raise BadBackend("The engine sent a message that is compressed or over the size limit.")

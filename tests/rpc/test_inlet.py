@@ -1,0 +1,120 @@
+"""From the bytes of a stream to the messages in a sink, by itself: cuts, a full sink, windows, faults."""
+
+import asyncio
+
+import pytest
+from grpclib.exceptions import ProtocolError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ark_trio.errors import ArkError, BadBackend
+from ark_trio.rpc.inlet import Inlet
+
+WINDOW = 400
+
+
+def framed(message: bytes) -> bytes:
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
+    frames: list[bytes] = []
+    while stream:
+        size = sizes[len(frames) % len(sizes)]
+        frames.append(stream[:size])
+        stream = stream[size:]
+    return frames
+
+
+class Taker:
+    """A sink that is full after every so many messages."""
+
+    def __init__(self, full_after: int) -> None:
+        self.full_after = full_after
+        self.got: list[bytes] = []
+        self.fed_when_full = False
+        self._full = False
+
+    def feed(self, message: bytes, size: int = 0) -> bool:
+        assert size == len(message)
+        self.fed_when_full |= self._full
+        self.got.append(message)
+        self._full = len(self.got) % self.full_after == 0
+        return not self._full
+
+    def flush(self) -> None:
+        pass
+
+    async def room(self) -> None:
+        await asyncio.sleep(0)
+        self._full = False
+
+    def end(self) -> None: ...
+    def fail(self, error: ArkError) -> None: ...
+
+
+class Books:
+    """The stream's window as h2 would keep it."""
+
+    def __init__(self) -> None:
+        self.arrived = self.used = 0
+
+    def settle(self, arrived: int, used: int) -> None:
+        self.arrived += arrived
+        self.used += used
+
+
+def pour(frames: list[bytes], sink: Taker, books: Books, limit: int = 1000) -> None:
+    """Run an inlet on a plain asyncio loop, a frame a turn, never more than its window allows."""
+
+    async def main() -> None:
+        inlet = Inlet(sink, bytes, books.settle, limit_bytes=limit, settle_at_bytes=WINDOW // 4)
+        run = asyncio.ensure_future(inlet.run())
+        sent = 0
+        for frame in frames:
+            for _ in range(10_000):
+                if run.done() or sent + len(frame) - books.used <= WINDOW:
+                    break
+                await asyncio.sleep(0)
+            else:
+                pytest.fail("the window never opened")
+            inlet.take(frame)
+            inlet.deliver()
+            sent += len(frame)
+            await asyncio.sleep(0)
+        inlet.eof()
+        await run
+
+    loop = asyncio.DefaultEventLoopPolicy().new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+@given(
+    st.lists(st.binary(max_size=900), max_size=20),
+    st.lists(st.integers(1, WINDOW // 2), min_size=1, max_size=20),
+    st.integers(1, 5),
+)
+def test_messages_arrive_whole_and_in_order_however_frames_cut_them(messages, cuts, full_after):
+    stream = b"".join(map(framed, messages))
+    sink, books = Taker(full_after), Books()
+    pour(cut(stream, cuts), sink, books)
+    assert sink.got == messages
+    assert not sink.fed_when_full
+    assert books.arrived <= len(stream)
+    assert len(stream) - books.used < WINDOW // 4
+
+
+@pytest.mark.parametrize("bad", [framed(b"x" * 1001), b"\1" + framed(b"x")[1:]])
+def test_a_message_over_the_limit_or_compressed_is_refused_after_those_before_it(bad: bytes):
+    sink = Taker(100)
+    with pytest.raises(BadBackend, match="size limit"):
+        pour(cut(framed(b"first") + bad + framed(b"later"), [WINDOW]), sink, Books())
+    assert sink.got == [b"first"]
+
+
+def test_a_message_that_breaks_off_is_a_fault():
+    with pytest.raises(ProtocolError):
+        pour([framed(b"whole"), framed(b"half")[:-1]], Taker(100), Books())
