@@ -16,6 +16,7 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from hypercorn.events import Closed, Updated
+from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import (
@@ -52,6 +53,13 @@ class BoundedBuffer(StreamBuffer):
 
 class EndingH2Protocol(H2Protocol):
     """hypercorn's protocol; see the module's docstring."""
+
+    async def handle(self, event: ConnectionEvent) -> None:
+        """Take what the connection brings. Once it is closed, nobody waits for a window any more."""
+        await super().handle(event)
+        if isinstance(event, Closed):
+            for stream_id in tuple(self.stream_buffers):
+                await self._give_up(stream_id, None)
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Do what a stream asks for."""

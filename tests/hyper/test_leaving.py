@@ -4,7 +4,9 @@ import socket
 
 import pytest
 import trio
+from h2.settings import SettingCodes
 
+from tests.lifetimes.test_http2 import connect
 from tests.support.fake_engine import MODEL, open_fake_decoder, saying
 from tests.support.stack import open_stack
 from tests.support.wire import chat, post
@@ -34,4 +36,21 @@ async def test_nothing_is_kept_of_clients_that_ask_and_leave_at_once(
                     await client.read_to_end()
             for client in clients:
                 await client.stream.aclose()
+            await stack.assert_as_before(0.1)
+
+
+async def test_nothing_is_kept_of_an_http2_client_that_leaves_behind_a_closed_window(
+    autojump_clock: trio.testing.MockClock,
+):
+    """Its answer is whole and waits for a window of 20 bytes, which nobody can open any more."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                front.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 20})
+                for stream in (False, True):
+                    number = await front.ask(stream=stream)
+                    front.stalled.add(number)
+                    await front.until(number, b"{")
+                await trio.sleep(0.1)
+                await front.stream.aclose()
             await stack.assert_as_before(0.1)
