@@ -376,6 +376,12 @@ class Settings:
     bind: Bind = setting(
         Bind(host="127.0.0.1", port=18080), "Where the gateway listens for HTTP.", roles=_PROXY
     )
+    admin_bind: Address | None = setting(
+        None,
+        "A second address, for /metrics and /admin/status alone; the first does not serve them then.",
+        default_text="none: callers on this host may ask at the first",
+        roles=_PROXY,
+    )
     decoders: tuple[Address, ...] = setting(
         (Address(host="127.0.0.1", port=62000),),
         "Decoders that requests go to.",

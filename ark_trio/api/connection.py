@@ -56,16 +56,16 @@ class ArkConnection(TrioASGIHTTPConnection):
             method=self.scope["method"],
             path=self.scope["path"],
             client=client_address(self.scope) if gateway.settings.log.addresses else None,
+            tally=gateway.book.tally,
+            models=gateway.book.models,
         )
         send = self._recording(send, record)
         request = self._create_request_from_scope(send)
-        try:
+        with gateway.book.entry(record):
             async with trio.open_nursery() as nursery:
                 exchange.set(Exchange(nursery=nursery, record=record, gateway=gateway))
                 nursery.start_soon(self._watch, nursery, request, receive)
                 nursery.start_soon(self._answer, nursery, request, send)
-        finally:
-            record.write()
 
     async def _watch(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:
         """Collect the body, then wait for the client to leave and end the request with it.
@@ -109,8 +109,11 @@ class ArkConnection(TrioASGIHTTPConnection):
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 message["headers"].append((b"x-request-id", record.request_id.encode()))
-            elif not message.get("more_body", False):
-                self._ending = True
+            else:
+                if not message.get("more_body", False):
+                    self._ending = True
+                if record.answered is None and record.first_token is not None:
+                    record.answered = trio.current_time()
             await send(message)
 
         return send_recorded

@@ -5,7 +5,7 @@ from typing import Any
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from ark_trio.api import chat, completions, description, health, models, tokenize
+from ark_trio.api import admin, chat, completions, description, health, models, tokenize
 from ark_trio.api.access import authenticate
 from ark_trio.api.connection import ArkConnection
 from ark_trio.api.cors import allow_origin, answer_preflight
@@ -31,20 +31,41 @@ class Web(QuartTrio):
 
 def build_web(gateway: Gateway) -> Web:
     """Return the application that serves `gateway`."""
+    web = _plain_web(gateway)
+    for part in (chat, completions, tokenize, models, health, description):
+        web.register_blueprint(part.blueprint)
+    if gateway.settings.admin_bind is None:
+        web.register_blueprint(admin.blueprint)
+    web.before_request(answer_preflight)  # a browser asks it without the page's key
+    web.before_request(authenticate)
+    web.after_request(allow_origin)
+    _set_error_replies(web)
+    return web
+
+
+def build_admin_web(gateway: Gateway) -> Web:
+    """Return the application of the second door, for those who run the gateway."""
+    web = _plain_web(gateway)
+    for part in (admin, health):
+        web.register_blueprint(part.blueprint)
+    web.before_request(authenticate)
+    _set_error_replies(web)
+    return web
+
+
+def _plain_web(gateway: Gateway) -> Web:
     web = Web("ark_trio", static_folder=None)
     web.gateway = gateway
     _set_limits(web, gateway.settings)
     # Werkzeug would answer these with an HTML redirect.
     web.url_map.strict_slashes = False
     web.url_map.merge_slashes = False
-    for part in (chat, completions, tokenize, models, health, description):
-        web.register_blueprint(part.blueprint)
-    web.before_request(answer_preflight)  # a browser asks it without the page's key
-    web.before_request(authenticate)
-    web.after_request(allow_origin)
+    return web
+
+
+def _set_error_replies(web: Web) -> None:
     web.register_error_handler(ArkError, reply_to_ark_error)
     web.register_error_handler(HTTPException, reply_to_http_exception)
-    return web
 
 
 def _set_limits(web: Web, settings: Settings) -> None:

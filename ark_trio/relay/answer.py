@@ -91,7 +91,7 @@ class Steps(Generic[M]):
             return []
         self._waiting_since = None
         self._begun = True
-        self._record.arrive(len(messages))
+        self._record.arrive(len(messages), self._mailbox.arrived)
         steps = [self._decoder.feed(message) for message in messages]
         for step in steps:
             if step.usage is not None:

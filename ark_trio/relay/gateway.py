@@ -16,7 +16,10 @@ from ark_trio.errors import ArkError, InternalError, ShuttingDown, Unreachable
 from ark_trio.fleet.admission import Admission
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.fleet.roster import Roster
+from ark_trio.metrics.watch import gc_watched, watch_lag
 from ark_trio.relay.ask import Ask
+from ark_trio.relay.book import Book
+from ark_trio.relay.siblings import ALONE, Siblings
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import ArkChannel, Metadata, Request, Response
@@ -43,6 +46,10 @@ class Gateway:
     """It is going to stop: /readyz says so, requests are still served."""
     draining: bool = False
     """New requests are refused."""
+    book: Book = field(factory=Book)
+    """Every request's entry, and the counts."""
+    siblings: Siblings = ALONE
+    """The workers beside this one."""
     _open: set[FailingSink[Response]] = field(factory=set)
 
     @property
@@ -107,10 +114,11 @@ class Gateway:
             raise ShuttingDown("The gateway is being stopped.")
         ask.record.queue()
         async with self.admission.place():
+            ask.record.place()
             decoder = self.fleet.choose(ask.model)
             with decoder.lease() as channel:
-                ask.record.ask(str(decoder.address))
                 request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
+                ask.record.ask(str(decoder.address))
                 if ask.unary:
                     await _call_once(channel, request, sink, ask.metadata)
                 else:
@@ -131,26 +139,30 @@ async def _call_once(
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncIterator[Gateway]:
     """Open the asyncio loop, a channel to each decoder and the tasks that watch them. Yields once each was asked.
 
     The block must run in a task that lasts as long as the process serves: it owns all of these.
     """
     limits = settings.limits
     keyring = open_keyring(settings.keys_file)  # before there is a nursery to wrap what it raises
-    async with open_bridge() as bridge, trio.open_nursery() as decoders:
+    async with open_bridge() as bridge, trio.open_nursery() as tasks:
         gateway = Gateway(
             settings=settings,
-            roster=Roster(bridge=bridge, nursery=decoders),
+            roster=Roster(bridge=bridge, nursery=tasks),
             keyring=keyring,
             admission=Admission(max_running=limits.max_requests, max_waiting=limits.max_waiting),
             started_at=int(time.time()),
+            siblings=siblings,
         )
         gateway.apply(settings)
+        tasks.start_soon(watch_lag, gateway.book.tally)
+        tasks.start_soon(gateway.book.keep_rates)
         with trio.move_on_after(FIRST_LOOK_S):
             await gateway.roster.first_look()
-        yield gateway
-        decoders.cancel_scope.cancel()
+        with gc_watched(gateway.book.tally):
+            yield gateway
+        tasks.cancel_scope.cancel()
 
 
 def channel_options(settings: Settings) -> ChannelOptions:

@@ -7,6 +7,9 @@ import trio
 from attrs import define, field
 
 from ark_trio.errors import ArkError
+from ark_trio.metrics.catalogue import BETWEEN_TOKENS
+from ark_trio.metrics.labels import ModelNames
+from ark_trio.metrics.tally import Distribution, Tally
 from ark_trio.protocol.step import Usage
 
 log = structlog.get_logger()
@@ -54,20 +57,50 @@ class Record:
     taken: float | None = None
     """When its body was there: what came before is the client's pace."""
     queued: float | None = None
+    """When it got into the line."""
+    placed: float | None = None
+    """When it got its place."""
     asked: float | None = None
     """When it was given to an engine."""
     first_token: float | None = None
+    answered: float | None = None
+    """When the answer's first bytes after that were written."""
+    tally: Tally = field(factory=Tally)
+    """Where it is counted."""
+    models: ModelNames = field(factory=ModelNames)
+    _gaps: Distribution | None = None
+    _last_taken: float = 0.0
 
     @property
     def generated_tokens(self) -> int:
         """Tokens of the answer, as far as is known."""
         return self.messages if self.usage is None else self.usage.completion_tokens
 
+    @property
+    def age_s(self) -> float:
+        """Time since it arrived."""
+        return trio.current_time() - self.started
+
+    @property
+    def overhead_s(self) -> float | None:
+        """The gateway's own part of the time to the first token, the line left out; None: it did not come so far."""
+        if self.queued is None or self.placed is None or self.asked is None:
+            return None
+        own_s = self.queued - (self.taken or self.started) + self.asked - self.placed
+        if self.first_token is not None and self.answered is not None:
+            own_s += self.answered - self.first_token
+        return own_s
+
     def queue(self) -> None:
         """Say that it waits for a place."""
         if self.queued is None:
             self.phase = "queued"
             self.queued = trio.current_time()
+
+    def place(self) -> None:
+        """Say that it has got its place."""
+        if self.placed is None:
+            self.placed = trio.current_time()
 
     def ask(self, decoder: str) -> None:
         """Say that it is given to a decoder. A request that makes several calls is with an engine once the first is."""
@@ -76,12 +109,20 @@ class Record:
         self.decoder = decoder
         if self.asked is None:
             self.asked = trio.current_time()
+            if self.model is not None:
+                self.models.learn(self.model)
+            self._gaps = self.tally.distribution(BETWEEN_TOKENS, self.models.label(self.model))
 
-    def arrive(self, count: int) -> None:
-        """Say that so many messages of the engine have come."""
+    def arrive(self, count: int, first: float) -> None:
+        """Say that so many messages of the engine have been taken, of which the first came at `first`."""
+        now = trio.current_time()
         if self.first_token is None:
             self.phase = "decode"
-            self.first_token = trio.current_time()
+            self.first_token = first
+        elif self._gaps is not None:
+            # From the taking, not the arrival: how long a slow client let messages lie is not the engine's doing.
+            self._gaps.add(first - self._last_taken)
+        self._last_taken = now
         self.messages += count
 
     def end(self, outcome: str) -> None:
@@ -125,9 +166,9 @@ class Record:
             "cached_tokens": usage and usage.cached_tokens,
             "completion_tokens": usage and usage.completion_tokens,
             "reasoning_tokens": usage and usage.reasoning_tokens,
-            "queue_s": _between(self.queued, self.asked),
+            "queue_s": _between(self.queued, self.placed),
             "first_token_s": _between(self.started, self.first_token),
-            "total_s": _between(self.started, trio.current_time()),
+            "total_s": round(self.age_s, 4),
         }
 
 

@@ -78,6 +78,8 @@ class Mailbox(Generic[M]):
         self._ended = False
         self.error: ArkError | None = None
         """What `fail` was given first."""
+        self.arrived = 0.0
+        """When the first came of what waits, or was taken last."""
         self._arrived = trio.Event()
         self._room = asyncio.Event()
 
@@ -88,6 +90,8 @@ class Mailbox(Generic[M]):
         """
         if self._ended:
             return True
+        if not self._waiting:
+            self.arrived = trio.current_time()
         self._waiting.append(message)
         self._bytes += size
         return not self._full

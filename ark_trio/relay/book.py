@@ -1,0 +1,117 @@
+"""The requests of this process: those that run, and what those that have ended came to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from attrs import define, field, frozen
+
+from ark_trio.metrics import catalogue as metrics
+from ark_trio.metrics.labels import ModelNames, endpoint_of
+from ark_trio.metrics.tally import Tally
+from ark_trio.relay.rates import SAMPLE_S, Rates
+from ark_trio.relay.record import CLIENT_GONE_STATUS, COMPLETED, Record
+
+
+@frozen
+class _Tokens:
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
+    reasoning: int = 0
+
+
+@define(eq=False)
+class Book:
+    """Opened once; every request has one entry."""
+
+    tally: Tally = field(factory=Tally)
+    models: ModelNames = field(factory=ModelNames)
+    _rates: Rates = field(factory=Rates)
+    _live: dict[Record, _Tokens] = field(factory=dict)
+    """With the tokens that have been counted of each."""
+
+    @property
+    def live(self) -> tuple[Record, ...]:
+        """Requests that run, the oldest first."""
+        return tuple(self._live)
+
+    @contextmanager
+    def entry(self, record: Record) -> Iterator[None]:
+        """Have the request in the book while the block lasts; then write its line and count it."""
+        self._live[record] = _Tokens()
+        try:
+            yield
+        finally:
+            record.write()
+            self._count_tokens(record)
+            self._count_end(record)
+            del self._live[record]
+
+    def count_so_far(self) -> None:
+        """Count the tokens of requests that run: a long answer is no sudden one."""
+        for record in self._live:
+            self._count_tokens(record)
+
+    async def keep_rates(self) -> None:
+        """Look at the totals now and again, until cancelled."""
+        while True:
+            self._rates.keep(self._totals())
+            await trio.sleep(SAMPLE_S)
+
+    def rates(self) -> dict[str, float]:
+        """Return what was done a second, over the last minute."""
+        return self._rates.until(self._totals())
+
+    def _totals(self) -> dict[str, float]:
+        self.count_so_far()
+        return {
+            "requests": self.tally.total(metrics.REQUESTS),
+            "prompt_tokens": self.tally.total(metrics.PROMPT_TOKENS),
+            "generated_tokens": self.tally.total(metrics.GENERATED_TOKENS),
+        }
+
+    def _count_tokens(self, record: Record) -> None:
+        if record.asked is None:
+            return
+        told, before = _told(record), self._live[record]
+        model = self.models.label(record.model)
+        for metric, now, then in (
+            (metrics.PROMPT_TOKENS, told.prompt, before.prompt),
+            (metrics.CACHED_TOKENS, told.cached, before.cached),
+            (metrics.GENERATED_TOKENS, told.generated, before.generated),
+            (metrics.REASONING_TOKENS, told.reasoning, before.reasoning),
+        ):
+            # An engine may correct itself downwards; a counter can't.
+            self.tally.count(metric, model, by=max(0, now - then))
+        self._live[record] = told
+
+    def _count_end(self, record: Record) -> None:
+        tally, model = self.tally, self.models.label(record.model)
+        outcome = record.outcome or ""
+        tally.count(metrics.REQUESTS, endpoint_of(record.path), model, outcome)
+        tally.count(metrics.RETRIES, by=record.retries)
+        if record.status == CLIENT_GONE_STATUS:
+            tally.count(metrics.DISCONNECTS, record.phase, outcome)
+        if record.queued is not None and record.placed is not None:
+            tally.distribution(metrics.QUEUE_TIME).add(record.placed - record.queued)
+        if record.first_token is None:
+            return
+        first_s = record.first_token - record.started
+        tally.distribution(metrics.FIRST_TOKEN, model).add(first_s)
+        if (overhead_s := record.overhead_s) is not None:
+            tally.distribution(metrics.OVERHEAD).add(overhead_s)
+        if outcome == COMPLETED:
+            tally.distribution(metrics.WHOLE, model).add(record.age_s)
+
+
+def _told(record: Record) -> _Tokens:
+    usage = record.usage
+    if usage is None:
+        return _Tokens(generated=record.messages)
+    return _Tokens(
+        usage.prompt_tokens,
+        usage.cached_tokens or 0,
+        usage.completion_tokens,
+        usage.reasoning_tokens or 0,
+    )
