@@ -150,11 +150,6 @@ DISCONNECTS: Final = Metric(
     " received, queued, prefill (asked, no token yet), decode.",
     labels=("phase", "outcome"),
 )
-RETRIES: Final = Metric(
-    name="ark_retries_total",
-    kind="counter",
-    help="Calls that were made again on another decoder, before the first token.",
-)
 DECODER_READY: Final = Metric(
     name="ark_decoder_ready",
     kind="gauge",
