@@ -144,7 +144,6 @@ def _check_together(wanted: Wanted) -> None:
     beside = {
         "logprobs": wanted.logprobs is not None,
         "tools": wanted.tools is not None,
-        "ignore_eos": wanted.body.get("ignore_eos"),
         wanted.constraint.param if wanted.constraint else "": wanted.constraint is not None,
     }
     for name, given in beside.items():

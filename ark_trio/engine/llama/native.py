@@ -151,6 +151,9 @@ def _params(library: Any, settings: EngineSettings, model: Path, state_dir: Path
     params.slot_save_path = f"{state_dir}/"
     params.endpoint_slots = True
     params.cache_ram_mib = 0
+    # Models with sliding windows (Gemma 3): the decoder evaluates the last prompt token, so it needs the window before it.
+    # Otherwise states carry snapshots of the window, 13 times the bytes, and five tokens are evaluated.
+    params.swa_full = True
     params.prefill_assistant = (
         False  # a last assistant turn is continued only when that is asked for
     )

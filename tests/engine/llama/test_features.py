@@ -15,9 +15,11 @@ import trio
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from jsonschema import Draft202012Validator
 
+from ark_trio.config import Settings
 from ark_trio.engine.llama.grammar.schema import schema_rules
 from ark_trio.engine.llama.grammar.writer import Unsupported
-from ark_trio.errors import InvalidRequest
+from ark_trio.errors import InvalidRequest, PrefillerFailed
+from ark_trio.model import find_model
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_wire.inference import ControlType
@@ -109,6 +111,10 @@ async def test_at_least_min_tokens_come_whatever_would_end_them(single: Served):
         assert (later.usage.completion_tokens, later.finishes) == (21, ["stop"])
         assert len(later.text()) > 20
         assert "<|" not in later.text()
+        # As programs ask that measure engines.
+        never = chat("Say hi.", min_tokens=20, ignore_eos=True, max_new_tokens=30)
+        answer = await ask(channel, never)
+        assert (answer.usage.completion_tokens, answer.finishes) == (30, ["length"])
         exact = chat("Say hi.", seed=1, min_tokens=20, max_new_tokens=20)
         answer = await ask(channel, exact)
         assert (answer.usage.completion_tokens, answer.finishes) == (20, ["length"])
@@ -414,6 +420,26 @@ async def test_a_prefiller_that_dies_is_replaced_before_the_first_token(run_dir:
             more = sum(sent) - sum(begun) - facts["kv_bytes"]
             assert when[0] <= more < facts["kv_bytes"]
         nursery.cancel_scope.cancel()
+
+
+async def test_any_other_model_serves_but_its_states_fit_no_other(run_dir: Path):
+    path = run_dir / "renamed-Q4_1.gguf"
+    name = b"Smollm2 135M 8k Lc100K Mix1 Ep2"
+    with find_model(Settings()).open("rb") as file:
+        path.write_bytes(file.read().replace(name, name[::-1], 1))
+    with start("prefiller", run_dir, "--model", str(path)) as other:
+        flags = ("--prefillers", f"127.0.0.1:{other.port}")
+        with (
+            start("decoder", run_dir, *flags, "--model", str(path)) as same,
+            start("decoder", run_dir, *flags) as different,
+        ):
+            async with calling(same) as channel:
+                assert (await status(channel))["models"] == ["renamed"]
+                assert (await ask(channel, chat("Hi.", max_new_tokens=2))).error is None
+            async with calling(different) as channel:
+                refused = (await ask(channel, chat("Hi.", max_new_tokens=2))).error
+                assert isinstance(refused, PrefillerFailed)
+            assert "state does not fit: model differ" in different.log
 
 
 async def test_metrics_are_told(single: Served):

@@ -68,7 +68,6 @@ def test_what_is_done_here_is_kept(inputs: dict[str, Any], held: dict[str, Any])
     [
         ({"min_tokens": 5, "max_new_tokens": 4}, "min_tokens"),
         ({"min_tokens": 5, "logprobs": 1}, "min_tokens"),
-        ({"min_tokens": 5, "ignore_eos": True}, "min_tokens"),
         ({"min_tokens": 5, "guided_choice": ["a"]}, "min_tokens"),
         (
             {"min_tokens": 5, "tools": [{"type": "function", "function": {"name": "f"}}]},
