@@ -25,6 +25,7 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from ark_trio.hyper import fate
 from ark_trio.hyper import h2 as h2  # noqa: PLC0414 (imported for what it mends)
+from ark_trio.hyper import stream as stream  # noqa: PLC0414 (imported for what it mends)
 from ark_trio.hyper.config import HyperConfig
 
 log = structlog.get_logger()

@@ -54,3 +54,19 @@ async def test_nothing_is_kept_of_an_http2_client_that_leaves_behind_a_closed_wi
                 await trio.sleep(0.1)
                 await front.stream.aclose()
             await stack.assert_as_before(0.1)
+
+
+async def test_nothing_is_kept_of_a_request_whose_chunks_are_malformed(
+    autojump_clock: trio.testing.MockClock,
+):
+    """Its connection is closed for it, and it must hear of that: it would wait for the rest of its body for a minute."""
+    head = b"POST /tokenize HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            client = await stack.connect()
+            await client.send(head + b"5\r\n12345XX")
+            with trio.fail_after(2):
+                await client.read_to_end()
+            assert client.status == 400
+            await client.stream.aclose()
+            await stack.assert_as_before(0.1)
