@@ -19,10 +19,12 @@ from ark_trio.settings.address import Bind as Bind  # noqa: PLC0414
 from ark_trio.settings.declare import Role, setting
 from ark_trio.settings.inherited import CREDENTIALS, HOST, HOST_LIST, PORT, PREFILL
 from ark_trio.settings.load import Loaded, load
-from ark_trio.settings.parse import ByteCount, ReasoningMarks, Seconds, ToolSyntaxes
+from ark_trio.settings.parse import ByteCount, ModelAliases, ReasoningMarks, Seconds, ToolSyntaxes
 from ark_trio.settings.render import markdown_table
 
 Driver = Literal["llama", "echo", "xllm", "openai"]
+Policy = Literal["affinity", "session", "power_of_two", "round_robin"]
+DnsFamily = Literal["auto", "ipv4", "ipv6", "both"]
 LogFormat = Literal["auto", "json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -106,6 +108,97 @@ class GrpcSettings:
     )
     ping_timeout_s: Seconds = setting(
         10.0, "Time for a ping's answer.", name="grpc_ping_timeout_s", at_least=0.1, at_most=3600
+    )
+
+
+@frozen(kw_only=True)
+class FleetSettings:
+    """Decoders: which takes a request, which are left out, what is tried again."""
+
+    policy: Policy = setting(
+        "affinity",
+        "What a decoder is chosen by: the conversation's beginning, the session header, load alone, or turns.",
+        name="fleet_policy",
+        roles=_PROXY,
+    )
+    session_header: str = setting(
+        "x-session-id",
+        "Header that names a request's session, for the policy session.",
+        roles=_PROXY,
+    )
+    aliases: ModelAliases = setting(
+        (), "Other names of models.", name="model_aliases", roles=_PROXY
+    )
+    dns_servers: tuple[Address, ...] = setting(
+        (),
+        "Name servers that decoders' names are looked up at.",
+        default_port=53,
+        default_text="those of /etc/resolv.conf",
+        roles=_PROXY,
+    )
+    dns_family: DnsFamily = setting(
+        "auto",
+        "Addresses of decoders' names to use; auto is IPv6 only where there are no others.",
+        roles=_PROXY,
+    )
+    probe_s: Seconds = setting(
+        5.0, "Time between two looks at a decoder that is well.", at_least=0.1, roles=_PROXY
+    )
+    probe_timeout_s: Seconds = setting(
+        5.0, "Time that a look may take.", at_least=0.1, roles=_PROXY
+    )
+    rise: int = setting(
+        2,
+        "Good looks in a row until a decoder that was away is well.",
+        name="probe_rise",
+        at_least=1,
+        at_most=100,
+        roles=_PROXY,
+    )
+    fall: int = setting(
+        2,
+        "Bad looks in a row until a decoder that was well is away.",
+        name="probe_fall",
+        at_least=1,
+        at_most=100,
+        roles=_PROXY,
+    )
+    eject_faults: int = setting(
+        5,
+        "Faults in a row until a decoder is left out for a while; 0: never.",
+        at_least=0,
+        at_most=10_000,
+        roles=_PROXY,
+    )
+    eject_s: Seconds = setting(
+        5.0, "How long it is left out at first; doubled each time.", at_least=0.1, roles=_PROXY
+    )
+    eject_longest_s: Seconds = setting(
+        300.0, "How long it is left out at most.", at_least=0.1, roles=_PROXY
+    )
+    panic_percent: int = setting(
+        30,
+        "If fewer of a model's decoders are not left out, all of them are asked.",
+        at_least=0,
+        at_most=100,
+        roles=_PROXY,
+    )
+    retries: int = setting(
+        2,
+        "Other decoders that a request is tried on, before the first byte of its answer.",
+        at_least=0,
+        at_most=100,
+        roles=_PROXY,
+    )
+    retry_percent: int = setting(
+        20, "Share of all requests that may be tried again.", at_least=0, at_most=100, roles=_PROXY
+    )
+    retries_per_s: int = setting(
+        10,
+        "So many a second may be tried again in any case.",
+        at_least=0,
+        at_most=1_000_000,
+        roles=_PROXY,
     )
 
 
@@ -384,7 +477,7 @@ class Settings:
     )
     decoders: tuple[Address, ...] = setting(
         (Address(host="127.0.0.1", port=62000),),
-        "Decoders that requests go to.",
+        "Decoders that requests go to; each address of a name is one.",
         at_least=1,
         default_port=62000,
         also=(HOST_LIST, HOST, PORT),
@@ -409,7 +502,9 @@ class Settings:
         roles=_ENGINES,
     )
     models: tuple[str, ...] = setting(
-        ("deepseek-r1-0528",), "Models of a decoder that can't say what it serves.", roles=_PROXY
+        ("deepseek-r1-0528",),
+        "Models of decoders that can't say what they serve; NAME@host:port is one decoder's.",
+        roles=_PROXY,
     )
     keys_file: Path | None = setting(
         None,
@@ -425,6 +520,7 @@ class Settings:
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
     text: TextSettings = TextSettings()
+    fleet: FleetSettings = FleetSettings()
     grpc: GrpcSettings = GrpcSettings()
     engine: EngineSettings = EngineSettings()
     xllm: XllmSettings = XllmSettings()

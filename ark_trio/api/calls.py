@@ -13,6 +13,7 @@ from werkzeug.datastructures import Headers
 from ark_trio.api.access import require_model
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
+from ark_trio.config import FleetSettings
 from ark_trio.errors import DeadlineExceeded
 from ark_trio.protocol.reading import Reading, ReasoningMark
 from ark_trio.protocol.several import Numbered
@@ -47,20 +48,40 @@ def note_request(model: str, unknown: Sequence[str] = (), *, stream: bool = Fals
         log.debug("fields_unknown", request_id=record.request_id, fields=list(unknown))
 
 
-def ask_for(model: str, encode: Encode, *, unary: bool = False) -> Ask:
-    """Return the call to make for the request at hand, with its id and its place in a trace.
+def ask_for(
+    model: str,
+    encode: Encode,
+    *,
+    unary: bool = False,
+    key: bytes | None = None,
+    prompt_tokens: int = 0,
+    max_tokens: int | None = None,
+) -> Ask:
+    """Return the call to make for the request at hand, with its id and its place in a trace. `key`: see `protocol/prefix`.
 
     Raises:
         PermissionDenied: the request's key is not for this model.
     """
     require_model(model)
+    here = exchange.get()
     return Ask(
         model=model,
         unary=unary,
         encode=encode,
-        record=exchange.get().record,
+        record=here.record,
         trace=trace_of(request.headers),
+        key=session_of(request.headers, here.gateway.settings.fleet, key),
+        prompt_tokens=prompt_tokens,
+        max_tokens=max_tokens,
     )
+
+
+def session_of(headers: Headers, fleet: FleetSettings, key: bytes | None) -> bytes | None:
+    """Return what binds a request to a decoder, by the policy that is set."""
+    if fleet.policy != "session":
+        return key
+    session = headers.get(fleet.session_header, "")
+    return session.encode("utf-8", "surrogateescape") or None
 
 
 def trace_of(headers: Headers) -> Metadata:

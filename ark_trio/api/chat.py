@@ -20,6 +20,7 @@ from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.protocol.chat_stream import ChatStream
+from ark_trio.protocol.prefix import conversation_key, conversation_tokens
 
 blueprint = Blueprint("chat", __name__)
 
@@ -34,7 +35,14 @@ async def create_chat_completion() -> Response:
     chat = parse_chat(await read_json_body())
     note_request(chat.model, chat.unknown, stream=chat.stream)
     decoder = AnswerDecoder(reading_for(chat.model, chat.reading))
-    steps = open_steps(ask_for(chat.model, partial(encode_chat, chat)), decoder)
+    ask = ask_for(
+        chat.model,
+        partial(encode_chat, chat),
+        key=conversation_key(chat.messages),
+        prompt_tokens=conversation_tokens(chat.messages),
+        max_tokens=chat.max_tokens,
+    )
+    steps = open_steps(ask, decoder)
     answer_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
     if not chat.stream:
         fold = ChatFold(id=answer_id, created=created, model=chat.model, n=chat.n)

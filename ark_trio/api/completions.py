@@ -18,6 +18,7 @@ from ark_trio.protocol.ark_request import encode_completion
 from ark_trio.protocol.completion_fold import CompletionFold
 from ark_trio.protocol.completion_request import parse_completion
 from ark_trio.protocol.completion_stream import CompletionStream
+from ark_trio.protocol.prefix import prompt_key, prompt_tokens
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.several import SeveralAnswers
 
@@ -38,7 +39,13 @@ async def create_completion() -> Response:
     )
     steps = open_several_steps(
         [
-            ask_for(asked.model, partial(encode_completion, asked, prompt))
+            ask_for(
+                asked.model,
+                partial(encode_completion, asked, prompt),
+                key=prompt_key(prompt),
+                prompt_tokens=prompt_tokens(prompt),
+                max_tokens=asked.max_tokens,
+            )
             for prompt in asked.prompts
         ],
         SeveralAnswers(reading, prompts=prompts, choices=asked.best_of),

@@ -49,6 +49,7 @@ async def reply_to_ark_error(error: ArkError) -> Response:
 async def reply_to_http_exception(error: HTTPException) -> Response:
     """Return our reply for what Quart and Werkzeug raise: no route, wrong method, body too large, a bug."""
     kind, message = _HTTP_ERRORS.get(error.code or 500, (InternalError, "The gateway failed."))
+    exchange.get().record.judge = None  # whatever it is, no decoder did it
     reply = await reply_to_ark_error(kind(message))
     allowed = getattr(error, "valid_methods", None)
     if allowed:

@@ -1,56 +1,83 @@
-"""One decoder as the gateway knows it: its connection, what it serves, and whether it is ready."""
+"""One decoder as the gateway knows it: its connection, what it serves, how busy and how well it is."""
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Literal
 
 import structlog
 import trio
 from attrs import define, field, frozen
 
-from ark_trio.errors import ArkError, NotImplementedByEngine, Unreachable
+from ark_trio.errors import ArkError, Unreachable
+from ark_trio.fleet.ejection import Ejection, is_fault
+from ark_trio.fleet.health import Health
+from ark_trio.fleet.load import NO_WORK, Load, Work
+from ark_trio.fleet.probe import Served, look
 from ark_trio.rpc.client import ArkChannel
 from ark_trio.settings.address import Address
-from ark_wire.inference import ControlType
 
 log = structlog.get_logger()
 
-WATCH_READY_S = 5.0
-"""Time between two looks at a decoder that is ready."""
-WATCH_AWAY_S = 1.0
-"""Time between two looks at one that is not."""
-WATCH_TIMEOUT_S = 5.0
+State = Literal["new", "ready", "ejected", "away", "leaving"]
 
 
 @frozen(kw_only=True)
-class Served:
-    """What a decoder says that it serves."""
+class WatchRules:
+    """How often a decoder is looked at, and how long a look may take."""
 
-    models: tuple[str, ...]
-    max_model_len: int | None = None
-    """Tokens of prompt and answer together; None: it doesn't say."""
+    every_s: float = 5.0
+    away_s: float = 1.0
+    """Where it is not well, or the last look makes that doubtful."""
+    timeout_s: float = 5.0
+
+
+@define(kw_only=True, eq=False)
+class Lease:
+    """A decoder's channel, lent for one request."""
+
+    channel: ArkChannel
+    _load: Load
+    _number: int
+    first_token_s: float | None = None
+
+    def first_token(self) -> None:
+        """The request's first token has come."""
+        self.first_token_s = self._load.first_token(self._number, trio.current_time())
 
 
 @define(kw_only=True, eq=False)
 class Decoder:
-    """A decoder and our own count of what it does for us."""
+    """A decoder, and our own count of what it does for us."""
 
     address: Address
     default_models: tuple[str, ...]
     """What it is taken to serve if it can't say."""
     served: Served | None = None
-    """None: it has not answered yet, or has stopped answering."""
-    in_flight: int = 0
+    """What requests may go there for. None: it is not well."""
+    last_served: Served | None = None
+    """What it served when it was last well."""
+    load: Load = field(factory=Load)
+    health: Health = field(factory=lambda: Health(rise=2, fall=2))
+    ejection: Ejection = field(factory=Ejection)
+    rules: WatchRules = field(factory=WatchRules)
+    leaving: bool = False
+    """Struck off: it finishes what it has."""
     _channel: ArkChannel | None = None
     _looked: trio.Event = field(factory=trio.Event)
-    _found_away: trio.Event = field(factory=trio.Event)
+    _look_now: trio.Event = field(factory=trio.Event)
     _struck_off: trio.Event = field(factory=trio.Event)
     _idle: trio.Event = field(factory=trio.Event)
+    seed: bytes = field(init=False)
+    """See `Candidate`: what ranks it stays the same over restarts, and is the same in all gateways."""
+
+    def __attrs_post_init__(self) -> None:
+        """Make the seed once."""
+        self.seed = str(self.address).encode()[:64]
 
     @property
     def ready(self) -> bool:
-        """It answered when we last asked, and no call has found it away since."""
+        """It was well when we last looked, and no call has found it away since."""
         return self.served is not None
 
     @property
@@ -58,8 +85,21 @@ class Decoder:
         """Streams of gRPC to it."""
         return 0 if self._channel is None else self._channel.open_streams
 
+    @property
+    def in_flight(self) -> int:
+        """Requests of ours that run there."""
+        return self.load.in_flight
+
+    def state(self, now: float) -> State:
+        """In a word."""
+        if self.leaving:
+            return "leaving"
+        if not self.ready:
+            return "away" if self._looked.is_set() else "new"
+        return "ejected" if self.ejection.out(now) else "ready"
+
     @contextmanager
-    def lease(self) -> Iterator[ArkChannel]:
+    def lease(self, work: Work = NO_WORK) -> Iterator[Lease]:
         """Lend the channel for one request, counted as running here for as long as the block lasts.
 
         Raises:
@@ -67,25 +107,38 @@ class Decoder:
         """
         if self._channel is None:
             raise Unreachable("The engine behind this model is not there any more.")
-        self.in_flight += 1
+        number = self.load.begin(work, trio.current_time())
         try:
-            yield self._channel
+            yield Lease(channel=self._channel, load=self.load, number=number)
         finally:
-            self.in_flight -= 1
+            self.load.end(number, work)
             if self.in_flight == 0:
                 self._idle.set()
 
-    def mark_away(self) -> None:
-        """Stop choosing it until it answers again: a call could not reach it."""
-        self._see(None)
-        self._found_away.set()
+    def judge(self, error: ArkError | None) -> None:
+        """Take how a request ended that the decoder itself brought to an end. A client's faults count neither way."""
+        now = trio.current_time()
+        if error is None:
+            self.ejection.answered(now)
+            return
+        # Many streams of one lost connection are one event: whoever comes first finds it ready.
+        same_event = isinstance(error, Unreachable) and not self.ready
+        if is_fault(error) and not same_event and self.ejection.failed(now):
+            seconds = round(self.ejection.until - now, 1)
+            log.warning("decoder_ejected", decoder=str(self.address), seconds=seconds)
+        if isinstance(error, Unreachable):
+            self.health.lost()
+            self._see(None)
+        if is_fault(error):
+            self._look_now.set()
 
     def strike_off(self) -> None:
         """End `live` once the last request here has ended."""
+        self.leaving = True
         self._struck_off.set()
 
     async def first_look(self) -> None:
-        """Wait until it has been asked once."""
+        """Wait until it has been looked at once."""
         await self._looked.wait()
 
     async def live(self, channel: ArkChannel) -> None:
@@ -103,44 +156,22 @@ class Decoder:
             self._channel = None
 
     async def _watch(self, channel: ArkChannel) -> None:
-        """Ask again and again what it serves, at once when a call found it away."""
+        """Look again and again, soon where a call has met a fault. Jittered, so that gateways don't all look at once."""
         while True:
-            self._see(await self._ask(channel))
+            found = None
+            with trio.move_on_after(self.rules.timeout_s):
+                found = await look(channel, str(self.address), self.default_models)
+            self.health.saw(good=found is not None)
+            self._see((found or self.served) if self.health.well else None)
             self._looked.set()
-            pause = WATCH_READY_S if self.ready else WATCH_AWAY_S
-            self._found_away = trio.Event()
-            with trio.move_on_after(pause * random.uniform(0.8, 1.2)):  # noqa: S311 (spreads them)
-                await self._found_away.wait()
-
-    async def _ask(self, channel: ArkChannel) -> Served | None:
-        """Return what it serves, or None when it is away. Engines may know no Control at all."""
-        with trio.move_on_after(WATCH_TIMEOUT_S):
-            try:
-                status = await channel.control(ControlType.GetStatus)
-                return parse_served(status, self.default_models)
-            except NotImplementedByEngine:
-                return Served(models=self.default_models)
-            except ArkError as error:
-                log.debug("decoder_watch_failed", decoder=str(self.address), reason=error.message)
-            except Exception:
-                # Whatever one decoder says, the others go on being watched and the gateway lives.
-                log.exception("decoder_watch_crashed", decoder=str(self.address))
-        return None
+            calm = self.ready and not self.health.doubtful
+            pause_s = self.rules.every_s if calm else self.rules.away_s
+            self._look_now = trio.Event()
+            with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311 (spreads them)
+                await self._look_now.wait()
 
     def _see(self, served: Served | None) -> None:
         if (served is None) != (self.served is None):
             log.info("decoder_changed", decoder=str(self.address), ready=served is not None)
         self.served = served
-
-
-def parse_served(status: dict[str, Any], default_models: tuple[str, ...]) -> Served | None:
-    """Read a GetStatus answer. None: it says that it is not a decoder, so no request may go there."""
-    if status.get("role", "decoder") != "decoder":
-        return None
-    models, length = status.get("models"), status.get("max_model_len")
-    return Served(
-        models=tuple(str(name) for name in models)
-        if isinstance(models, list) and models
-        else default_models,
-        max_model_len=length if isinstance(length, int) and length > 0 else None,
-    )
+        self.last_served = served or self.last_served

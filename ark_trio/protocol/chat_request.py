@@ -32,6 +32,8 @@ class ChatRequest:
     """What the client wants to see of the answer; how its model writes is for the caller to add."""
     params: Mapping[str, Any] = field(factory=dict)
     """Parameters to forward that the client set, under OpenAI's names."""
+    max_tokens: int | None = None
+    """The most that may be generated, all choices together."""
     unknown: tuple[str, ...] = ()
     """Fields that nobody here knows, sorted, cut and bounded: for a debug log."""
 
@@ -44,13 +46,16 @@ def parse_chat(body: bytes) -> ChatRequest:
     """
     parsed, raw = parse_body(body, ChatBody)
     options = (parsed.stream and parsed.stream_options) or StreamOptions()
+    n = parsed.n or 1
+    limit = parsed.max_completion_tokens or parsed.max_tokens
     return ChatRequest(
         model=parsed.model,
         messages=parsed.messages,
         stream=bool(parsed.stream),
         include_usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
-        n=parsed.n or 1,
+        n=n,
+        max_tokens=limit and limit * n,
         reading=_reading(parsed),
         params=_params(parsed),
         unknown=_unknown(raw),

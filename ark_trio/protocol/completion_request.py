@@ -30,6 +30,8 @@ class CompletionRequest:
     """Alternatives shown of each token; None: no log probabilities were asked for."""
     params: Mapping[str, Any] = field(factory=dict)
     """Parameters to forward, under OpenAI's names."""
+    max_tokens: int | None = None
+    """The most that may be generated of one prompt, all choices together."""
     unknown: tuple[str, ...] = ()
     """Fields that nobody here knows, for a debug log."""
 
@@ -56,6 +58,7 @@ def parse_completion(body: bytes) -> CompletionRequest:
         continuous_usage=bool(options.continuous_usage_stats),
         n=n,
         best_of=parsed.best_of or n,
+        max_tokens=parsed.max_tokens and parsed.max_tokens * (parsed.best_of or n),
         alternatives=parsed.logprobs,
         params=_params(parsed),
         unknown=unknown_fields(raw.keys() - PARAMETERS.keys()),

@@ -141,7 +141,7 @@ async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
     except Exception:
         log.exception("stream_crashed", request_id=record.request_id)
         crash = InternalError("The gateway failed.")
-        record.end_failed(crash)
+        record.end(crash.outcome)  # ours, so no decoder is told
         last = answer.fail(crash)
     yield last
 

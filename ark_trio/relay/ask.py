@@ -4,9 +4,15 @@ from typing import Protocol
 
 from attrs import frozen
 
+from ark_trio.fleet.load import Work
 from ark_trio.relay.record import Record
 from ark_trio.rpc.client import Metadata
 from ark_wire import ark_pb2
+
+_LIKELY_TOKENS = 256
+"""Of an answer for which nobody set a limit."""
+_MOST_LIKELY_TOKENS = 2048
+"""Limits are often set far beyond what comes."""
 
 
 class Encode(Protocol):
@@ -28,6 +34,20 @@ class Ask:
     """Of the request that it is made for; its request_id is the client's, the engine's own req_id is another."""
     trace: Metadata = ()
     """The request's place in a trace, as W3C trace context spells it."""
+    key: bytes | None = None
+    """What binds it to the decoder of requests before it; None: nothing."""
+    prompt_tokens: int = 0
+    """About how many."""
+    max_tokens: int | None = None
+    """The most that may be generated, all choices together; None: nobody said."""
+
+    @property
+    def work(self) -> Work:
+        """What it is likely to ask of a decoder."""
+        answer = 0 if self.unary else _LIKELY_TOKENS
+        if self.max_tokens is not None:
+            answer = min(self.max_tokens, _MOST_LIKELY_TOKENS)
+        return Work(prompt=self.prompt_tokens, answer=answer)
 
     @property
     def metadata(self) -> Metadata:

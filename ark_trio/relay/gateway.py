@@ -1,7 +1,6 @@
 """The gateway's process-wide parts, opened once and owned by one task."""
 
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,17 +11,18 @@ from attrs import define, field
 from ark_trio.access.key_file import open_keyring
 from ark_trio.access.keyring import KeyRing
 from ark_trio.config import Settings
-from ark_trio.errors import ArkError, InternalError, ShuttingDown, Unreachable
+from ark_trio.errors import ArkError, InternalError, ShuttingDown
 from ark_trio.fleet.admission import Admission
 from ark_trio.fleet.fleet import Fleet
+from ark_trio.fleet.plan import plan_of
 from ark_trio.fleet.roster import Roster
 from ark_trio.metrics.watch import gc_watched, watch_lag
 from ark_trio.relay.ask import Ask
+from ark_trio.relay.attempts import Attempts
 from ark_trio.relay.book import Book
 from ark_trio.relay.siblings import ALONE, Siblings
 from ark_trio.rpc.bridge import open_bridge
-from ark_trio.rpc.channel import ChannelOptions
-from ark_trio.rpc.client import ArkChannel, Metadata, Request, Response
+from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink
 
 log = structlog.get_logger()
@@ -37,6 +37,7 @@ class Gateway:
 
     settings: Settings
     roster: Roster
+    attempts: Attempts
     keyring: KeyRing | None
     """None: there are no keys, and anybody may ask."""
     admission: Admission
@@ -67,7 +68,11 @@ class Gateway:
         self.settings = settings
         limits = settings.limits
         self.admission.resize(max_running=limits.max_requests, max_waiting=limits.max_waiting)
-        self.roster.apply(settings.decoders, channel_options(settings), settings.models)
+        fleet = settings.fleet
+        self.attempts.most = fleet.retries
+        self.attempts.budget.share = fleet.retry_percent / 100
+        self.attempts.budget.per_s = fleet.retries_per_s
+        self.roster.apply(plan_of(settings))
 
     @property
     def busy(self) -> bool:
@@ -115,27 +120,7 @@ class Gateway:
         ask.record.queue()
         async with self.admission.place():
             ask.record.place()
-            decoder = self.fleet.choose(ask.model)
-            with decoder.lease() as channel:
-                request = ask.encode(req_id=uuid.uuid4().hex, model=ask.model)
-                ask.record.ask(str(decoder.address))
-                if ask.unary:
-                    await _call_once(channel, request, sink, ask.metadata)
-                else:
-                    await channel.stream(request, sink, metadata=ask.metadata)
-                if isinstance(sink.error, Unreachable):
-                    decoder.mark_away()
-
-
-async def _call_once(
-    channel: ArkChannel, request: Request, sink: FailingSink[Response], metadata: Metadata
-) -> None:
-    try:
-        sink.feed(await channel.call(request, metadata=metadata))
-    except ArkError as error:
-        sink.fail(error)
-    else:
-        sink.end()
+            await self.attempts.run(ask, sink)
 
 
 @asynccontextmanager
@@ -147,9 +132,11 @@ async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncI
     limits = settings.limits
     keyring = open_keyring(settings.keys_file)  # before there is a nursery to wrap what it raises
     async with open_bridge() as bridge, trio.open_nursery() as tasks:
+        roster = Roster(bridge=bridge, nursery=tasks)
         gateway = Gateway(
             settings=settings,
-            roster=Roster(bridge=bridge, nursery=tasks),
+            roster=roster,
+            attempts=Attempts(fleet=roster.fleet),
             keyring=keyring,
             admission=Admission(max_running=limits.max_requests, max_waiting=limits.max_waiting),
             started_at=int(time.time()),
@@ -163,15 +150,3 @@ async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncI
         with gc_watched(gateway.book.tally):
             yield gateway
         tasks.cancel_scope.cancel()
-
-
-def channel_options(settings: Settings) -> ChannelOptions:
-    """Return what the settings say of gRPC connections."""
-    return ChannelOptions(
-        connect_s=settings.limits.connect_s,
-        max_message_bytes=settings.limits.max_message_bytes,
-        stream_window_bytes=settings.grpc.stream_window_bytes,
-        connection_window_bytes=settings.grpc.connection_window_bytes,
-        ping_s=settings.grpc.ping_s,
-        ping_timeout_s=settings.grpc.ping_timeout_s,
-    )

@@ -1,5 +1,6 @@
 """What is known of one request, from its first byte to its end: one log line each, and what the metrics count of it."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import structlog
@@ -18,6 +19,7 @@ COMPLETED = "completed"
 CLIENT_GONE = "client_gone"
 CLIENT_GONE_STATUS = 499
 
+Judge = Callable[[ArkError | None], None]
 Phase = Literal["received", "queued", "prefill", "decode"]
 """How far a request has come: being read and checked; in line; given to an engine that has said nothing yet; answered."""
 
@@ -53,6 +55,8 @@ class Record:
     """The engine's last word on tokens."""
     messages: int = 0
     """Of the engine, so far: what stands for the tokens of an answer that ended before the engine told its usage."""
+    judge: Judge | None = None
+    """Takes how the answer ended that a decoder has begun; None: it knows already."""
     started: float = field(factory=trio.current_time)
     taken: float | None = None
     """When its body was there: what came before is the client's pace."""
@@ -102,8 +106,9 @@ class Record:
         if self.placed is None:
             self.placed = trio.current_time()
 
-    def ask(self, decoder: str) -> None:
+    def ask(self, decoder: str, judge: Judge | None = None) -> None:
         """Say that it is given to a decoder. A request that makes several calls is with an engine once the first is."""
+        self.judge = judge
         if self.phase != "decode":
             self.phase = "prefill"
         self.decoder = decoder
@@ -129,10 +134,19 @@ class Record:
         """Say how the request ended. Only the first word counts: a request ends once."""
         if self.outcome is None:
             self.outcome = outcome
+            if outcome == COMPLETED:
+                self._tell_decoder(None)
 
     def end_failed(self, error: ArkError) -> None:
         """Say that the request ended with `error`."""
+        if self.outcome is None:
+            self._tell_decoder(error)
         self.end(error.outcome)
+
+    def _tell_decoder(self, error: ArkError | None) -> None:
+        if self.judge is not None:
+            self.judge(error)
+            self.judge = None
 
     def end_left(self, outcome: str = CLIENT_GONE) -> None:
         """Say that the request ended because its client is no longer there."""

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from grpclib.client import Stream
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
@@ -39,6 +40,7 @@ Metadata = Sequence[tuple[str, str]]
 _STREAMING_CALL = "/inference.Inference/StreamingCall"
 _CALL = "/inference.Inference/Call"
 _CONTROL = "/inference.Inference/Control"
+_HEALTH = "/grpc.health.v1.Health/Check"
 _LOST = "The connection to the engine was lost."
 
 
@@ -81,6 +83,14 @@ class ArkChannel:
         """
         return await self.bridge.run(self._own_control, control_type)
 
+    async def serving(self) -> bool:
+        """Ask gRPC's own health service. Trio-flavoured; the caller sets the deadline.
+
+        Raises:
+            ArkError: the call failed; `NotImplementedByEngine` from engines without that service.
+        """
+        return await self.bridge.run(self._own_health)
+
     async def _own_stream(self, request: Request, sink: Sink[Response], metadata: Metadata) -> None:
         """asyncio-flavoured."""
         try:
@@ -102,6 +112,11 @@ class ArkChannel:
         request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
         response = await self._own_unary(_CONTROL, request, ark_pb2.ControlResponse, ())
         return {key: from_value(value) for key, value in response.outputs.items()}
+
+    async def _own_health(self) -> bool:
+        """asyncio-flavoured."""
+        answer = await self._own_unary(_HEALTH, HealthCheckRequest(), HealthCheckResponse, ())
+        return bool(answer.status == HealthCheckResponse.SERVING)
 
     async def _own_unary(
         self, route: str, request: Any, response_type: type[Any], metadata: Metadata

@@ -26,6 +26,9 @@ ReasoningMarks = Annotated[tuple[str, ...], "reasoning"]
 ToolSyntaxes = Annotated[tuple[str, ...], "tools"]
 """How models write tool calls, as `MODEL=SYNTAX`; `*` is every other model."""
 
+ModelAliases = Annotated[tuple[str, ...], "aliases"]
+"""Other names of models, as `ALIAS=MODEL`."""
+
 _MARKS = ("auto", "open", "off")
 _SYNTAXES = ("auto", "deepseek", "hermes", "mistral", "json", "off")
 
@@ -171,6 +174,15 @@ def _per_model(words: tuple[str, ...]) -> Callable[[object], tuple[str, ...]]:
     return parse
 
 
+def _aliases(raw: object) -> tuple[str, ...]:
+    items = tuple(_items(raw))
+    for item in items:
+        alias, _, model = item.partition("=")
+        if not (alias.strip() and model.strip()):
+            raise ValueError("not ALIAS=MODEL")
+    return items
+
+
 def _target(item: str, default_port: int) -> Address:
     # A default port of 0 means that an entry must name its own.
     return parse_target(item, default_port=default_port or None)
@@ -217,6 +229,7 @@ _WORDS: dict[Any, str] = {
     Address: "host:port or [IPv6]:port",
     tuple[Address, ...]: "host:port,…",
     tuple[str, ...]: "name,…",
+    ModelAliases: "ALIAS=MODEL,…",
     ReasoningMarks: f"MODEL=WORD,…; the word one of {', '.join(_MARKS)}; the model * is any other",
     ToolSyntaxes: f"MODEL=WORD,…; the word one of {', '.join(_SYNTAXES)}; the model * is any other",
 }
@@ -231,6 +244,7 @@ _PARSERS: dict[Any, Callable[[object], Any]] = {
     Bind: lambda raw: parse_bind(_text(raw)),
     Address: lambda raw: parse_address(_text(raw), min_port=0),
     tuple[str, ...]: lambda raw: tuple(_items(raw)),
+    ModelAliases: _aliases,
     ReasoningMarks: _per_model(_MARKS),
     ToolSyntaxes: _per_model(_SYNTAXES),
 }

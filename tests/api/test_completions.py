@@ -194,14 +194,14 @@ async def test_a_decoder_that_a_call_could_not_reach_is_not_chosen_until_it_answ
         raise Unreachable("gone")
 
     ready = []
-    mark_away = Decoder.mark_away
+    judge = Decoder.judge
 
-    def spy(decoder):
-        mark_away(decoder)
+    def spy(decoder, error):
+        judge(decoder, error)
         ready.append(decoder.ready)
 
     monkeypatch.setattr(ArkChannel, "call", unreachable)
-    monkeypatch.setattr(Decoder, "mark_away", spy)
+    monkeypatch.setattr(Decoder, "judge", spy)
     async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
         answer = await client.ask("POST", "/tokenize", {"model": MODEL, "prompt": "a"})
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")

@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 
 from ark_trio.config import Limits
-from ark_trio.fleet.decoder import Served
+from ark_trio.fleet.probe import Served
 from tests.support.fake_engine import (
     MODEL,
     Call,

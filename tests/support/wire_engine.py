@@ -145,8 +145,11 @@ class WireEngine:
     async def _on(self, event: Any, peer: Peer, nursery: trio.Nursery) -> None:
         if isinstance(event, RequestReceived):
             call = WireCall(peer, event.stream_id)
-            if dict(cast(Any, event.headers))[":path"].endswith("/Control"):
+            path = dict(cast(Any, event.headers))[":path"]
+            if path.endswith("/Control"):
                 nursery.start_soon(call.play, self.control)
+            elif "/grpc.health." in path:
+                nursery.start_soon(call.play, _unimplemented)
             else:
                 self.calls.append(call)
                 nursery.start_soon(call.play, self.act)

@@ -1,0 +1,74 @@
+"""What the settings say of the fleet, as its parts take it."""
+
+from attrs import field, frozen
+
+from ark_trio.config import Settings
+from ark_trio.fleet.decoder import WatchRules
+from ark_trio.fleet.ejection import EjectionRules
+from ark_trio.fleet.fleet import ChoiceRules
+from ark_trio.fleet.names import Resolver
+from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.settings.address import Address
+
+
+@frozen(kw_only=True)
+class Plan:
+    """Which decoders there are to be, and how they are watched and chosen."""
+
+    targets: tuple[Address, ...]
+    """Addresses, and names whose addresses are followed."""
+    models: tuple[str, ...]
+    """What decoders serve that can't say: names, or NAME@host:port for one of `targets`."""
+    options: ChannelOptions = field(factory=ChannelOptions)
+    resolver: Resolver = field(factory=Resolver)
+    watch: WatchRules = field(factory=WatchRules)
+    rise: int = 2
+    fall: int = 2
+    ejection: EjectionRules = field(factory=EjectionRules)
+    choice: ChoiceRules = field(factory=ChoiceRules)
+
+    def models_of(self, target: Address) -> tuple[str, ...]:
+        """Return what the decoders at `target` are taken to serve if they can't say."""
+        places = {str(each) for each in self.targets}
+        placed = [item.rpartition("@") for item in self.models if item.rpartition("@")[2] in places]
+        own = tuple(name for name, _, place in placed if place == str(target))
+        return own or tuple(item for item in self.models if item.rpartition("@")[2] not in places)
+
+
+def plan_of(settings: Settings) -> Plan:
+    """Return what `settings` say."""
+    fleet = settings.fleet
+    return Plan(
+        targets=settings.decoders,
+        models=settings.models,
+        options=channel_options(settings),
+        resolver=Resolver(family=fleet.dns_family, servers=fleet.dns_servers),
+        watch=WatchRules(every_s=fleet.probe_s, timeout_s=fleet.probe_timeout_s),
+        rise=fleet.rise,
+        fall=fleet.fall,
+        ejection=EjectionRules(
+            faults=fleet.eject_faults, first_s=fleet.eject_s, longest_s=fleet.eject_longest_s
+        ),
+        choice=ChoiceRules(
+            policy=fleet.policy,
+            aliases=dict(_alias(item) for item in fleet.aliases),
+            panic_share=fleet.panic_percent / 100,
+        ),
+    )
+
+
+def channel_options(settings: Settings) -> ChannelOptions:
+    """Return what the settings say of gRPC connections."""
+    return ChannelOptions(
+        connect_s=settings.limits.connect_s,
+        max_message_bytes=settings.limits.max_message_bytes,
+        stream_window_bytes=settings.grpc.stream_window_bytes,
+        connection_window_bytes=settings.grpc.connection_window_bytes,
+        ping_s=settings.grpc.ping_s,
+        ping_timeout_s=settings.grpc.ping_timeout_s,
+    )
+
+
+def _alias(item: str) -> tuple[str, str]:
+    alias, _, model = item.partition("=")
+    return alias.strip(), model.strip()

@@ -1,0 +1,136 @@
+"""One request, asked of one decoder after another until one of them has begun to answer.
+
+Only what nobody has seen is tried again: no byte of the decoder's answer has come, none of ours has left. A client's own
+faults are the same on any decoder, and a budget keeps a fleet that is failing from being asked ever more.
+"""
+
+import uuid
+
+import structlog
+import trio
+from attrs import define, field
+
+from ark_trio.errors import (
+    ArkError,
+    BadBackend,
+    InternalError,
+    Overloaded,
+    ShuttingDown,
+    Unavailable,
+    UnknownModel,
+)
+from ark_trio.fleet.budget import RetryBudget
+from ark_trio.fleet.decoder import Decoder, Lease
+from ark_trio.fleet.fleet import Fleet
+from ark_trio.relay.ask import Ask
+from ark_trio.rpc.client import Response
+from ark_trio.rpc.mailbox import FailingSink, Sink
+
+log = structlog.get_logger()
+
+_ELSEWHERE = (Unavailable, BadBackend, InternalError, Overloaded, UnknownModel)
+"""What another decoder may do better. That a model is unknown is the decoder's word against its own: it was asked for what it
+says that it serves."""
+
+
+class Attempt:
+    """The sink of one call. It keeps a failure before the decoder's first word to itself, and then steps aside."""
+
+    def __init__(self, sink: Sink[Response], lease: Lease) -> None:
+        self.kept: ArkError | None = None
+        self._begun = False
+        self._sink = sink
+        self._lease = lease
+
+    def feed(self, message: Response, size: int = 0) -> bool:
+        """Take the first message; the sink itself takes the others, so that a token costs nothing here."""
+        self._begun = True
+        self._lease.first_token()
+        self.feed, self.room = self._sink.feed, self._sink.room  # type: ignore[method-assign]  # meant
+        return self._sink.feed(message, size)
+
+    async def room(self) -> None:
+        """Wait until there is room. asyncio-flavoured."""
+        await self._sink.room()
+
+    def end(self) -> None:
+        """The call ended well, if it has begun."""
+        if self._begun:
+            self._sink.end()
+        else:
+            self.kept = BadBackend("The engine ended the answer before it began.")
+
+    def fail(self, error: ArkError) -> None:
+        """The call ended badly."""
+        if self._begun:
+            self._sink.fail(error)
+        else:
+            self.kept = error
+
+
+@define(kw_only=True, eq=False)
+class Attempts:
+    """Runs the calls of all requests, each on decoders of the fleet."""
+
+    fleet: Fleet
+    most: int = 2
+    """Decoders that a request may be tried on after the first."""
+    budget: RetryBudget = field(factory=RetryBudget)
+
+    async def run(self, ask: Ask, sink: FailingSink[Response]) -> None:
+        """Run one call to its end, on as many decoders as it takes.
+
+        Raises:
+            ArkError: no decoder could be asked; what one said is told to `sink`.
+        """
+        tried: list[Decoder] = []
+        decoder: Decoder | None = self.fleet.choose(ask.model, ask.key)
+        self.budget.asked(trio.current_time())
+        while decoder is not None:
+            error = await self._try(decoder, ask, sink)
+            if error is None:
+                return
+            tried.append(decoder)
+            decoder = self._another(ask, error, tried)
+            if decoder is None:
+                sink.fail(error)
+            else:
+                ask.record.retries += 1
+                log.info("request_retried", request_id=ask.record.request_id, outcome=error.outcome)
+
+    async def _try(
+        self, decoder: Decoder, ask: Ask, sink: FailingSink[Response]
+    ) -> ArkError | None:
+        """Run one call. Returns why it failed, if nothing of it has been seen."""
+        with decoder.lease(ask.work) as lease:
+            attempt = Attempt(sink, lease)
+            # What is found wrong with the answer later is told by the record, when the request ends.
+            ask.record.ask(str(decoder.address), decoder.judge)
+            try:
+                await self._call(ask, lease, attempt)
+            finally:
+                if error := attempt.kept or sink.error:
+                    ask.record.judge = None
+                    decoder.judge(error)
+            return attempt.kept
+
+    async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:
+        request = ask.encode(req_id=uuid.uuid4().hex, model=self.fleet.true_name(ask.model))
+        if not ask.unary:
+            await lease.channel.stream(request, attempt, metadata=ask.metadata)
+            return
+        try:
+            attempt.feed(await lease.channel.call(request, metadata=ask.metadata))
+        except ArkError as error:
+            attempt.fail(error)
+        else:
+            attempt.end()
+
+    def _another(self, ask: Ask, error: ArkError, tried: list[Decoder]) -> Decoder | None:
+        """Return whom to ask next, or None when it may not be or there is nobody."""
+        if isinstance(error, ShuttingDown) or not isinstance(error, _ELSEWHERE):
+            return None
+        if len(tried) > self.most or ask.record.status is not None:
+            return None
+        other = self.fleet.another(ask.model, ask.key, tried)
+        return other if other and self.budget.take(trio.current_time()) else None
