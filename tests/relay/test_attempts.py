@@ -128,8 +128,10 @@ async def test_a_request_is_tried_on_as_many_others_as_the_settings_say(retries:
 
 async def test_the_budget_bounds_all_retries_together():
     scripts = [failing(InternalError("x")), failing(InternalError("x"))]
-    fleet = {"eject_faults": 0, "retry_percent": 50, "retries_per_s": 0}
-    async with fleet_of(*scripts, **fleet) as (client, decoders):
+    async with fleet_of(*scripts, eject_faults=0, retry_percent=50, retries_per_s=0) as (
+        client,
+        decoders,
+    ):
         for _ in range(20):
             assert (await client.ask("POST", CHAT, body())).status == 500
         assert sum(calls(decoders)) == 30
