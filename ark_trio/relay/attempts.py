@@ -46,8 +46,12 @@ class Attempt:
         """Take the first message; the sink itself takes the others, so that a token costs nothing here."""
         self._begun = True
         self._lease.first_token()
-        self.feed, self.room = self._sink.feed, self._sink.room  # type: ignore[method-assign]  # meant
-        return self._sink.feed(message, size)
+        sink = self._sink
+        self.feed, self.flush, self.room = sink.feed, sink.flush, sink.room  # type: ignore[method-assign]  # meant
+        return sink.feed(message, size)
+
+    def flush(self) -> None:
+        """Nothing has been fed yet."""
 
     async def room(self) -> None:
         """Wait until there is room. asyncio-flavoured."""
