@@ -13,6 +13,7 @@ from attrs import define, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from ark_trio.config import Limits
+from ark_trio.errors import Unreachable
 from ark_trio.metrics.catalogue import CATALOGUE
 from ark_trio.protocol.step import Step, Usage
 from tests.support.asgi import Client, Exchange, open_client
@@ -211,7 +212,7 @@ async def _a_client_leaves(name: str) -> None:
 async def _a_decoder_goes(name: str) -> None:
     async with open_bench(script()) as bench:
         assert await bench.value(name) == 1
-        bench.client.web.gateway.fleet.decoders[0].mark_away()
+        bench.client.web.gateway.fleet.decoders[0].judge(Unreachable("gone"))
         assert await bench.value(name) == 0
 
 
