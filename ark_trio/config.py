@@ -469,7 +469,7 @@ class Settings:
     bind: Bind = setting(
         Bind(host="127.0.0.1", port=18080), "Where the gateway listens for HTTP.", roles=_PROXY
     )
-    admin_bind: Address | None = setting(
+    admin_bind: Bind | None = setting(
         None,
         "A second address, for /metrics and /admin/status alone; the first does not serve them then.",
         default_text="none: callers on this host may ask at the first",
@@ -575,8 +575,9 @@ def require_runnable(settings: Settings, role: Role) -> None:
 
 
 def _require_safe_bind(settings: Settings) -> None:
-    if not (settings.bind.is_loopback or settings.insecure or settings.keys_file):
-        raise ConfigError(
-            f"bind: {settings.bind} is open to other hosts and no API keys are set; bind a loopback"
-            " address, set ARK_KEYS_FILE (see ark-trio keys), or set ARK_INSECURE=1 to serve anyone"
-        )
+    for name, bind in (("bind", settings.bind), ("admin_bind", settings.admin_bind)):
+        if not (bind is None or bind.is_loopback or settings.insecure or settings.keys_file):
+            raise ConfigError(
+                f"{name}: {bind} is open to other hosts and no API keys are set; bind a loopback"
+                " address, set ARK_KEYS_FILE (see ark-trio keys), or set ARK_INSECURE=1 to serve anyone"
+            )

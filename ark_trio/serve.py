@@ -5,12 +5,12 @@ The end is a sequence, read top to bottom in `_Server.stop`. What hypercorn's ow
 
 import os
 import resource
+import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
@@ -18,19 +18,22 @@ from attrs import define, evolve, field
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
-from ark_trio.api.web import build_web
-from ark_trio.config import Bind, Settings, require_runnable
+from ark_trio.api.web import Web, build_admin_web, build_web
+from ark_trio.config import Settings
+from ark_trio.doors import Doors, bound_to, open_doors
 from ark_trio.errors import ConfigError
 from ark_trio.hyper.config import hyper_config
 from ark_trio.hyper.connection import Connection
 from ark_trio.relay.census import take_census
 from ark_trio.relay.gateway import Gateway, open_gateway
-from ark_trio.systemd import SILENT, Notifier, open_notifier, take_listener
+from ark_trio.relay.reading import take_reading
+from ark_trio.relay.siblings import ALONE, Siblings, Topic
+from ark_trio.relay.status import take_status
+from ark_trio.systemd import SILENT, Notifier, open_notifier
 from ark_trio.workers import HEEDED, Supervisor
 
 log = structlog.get_logger()
 
-BACKLOG = 1024
 END_S = 1.0
 """Time for error frames to leave after streams are ended, before their connections are cut."""
 QUIET_S = 0.5
@@ -42,17 +45,19 @@ STOP_MARGIN_S = 10.0
 def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
     """Serve until a signal ends it; the process's exit code. `reload` reads the settings again."""
     raise_descriptor_limit()
-    with open_listener(settings) as listener, open_notifier(os.environ) as notifier:
+    with open_doors(settings) as doors, open_notifier(os.environ) as notifier:
+        if settings.workers == 1:
+            trio.run(serve, settings, doors, reload, notifier)
+            return 0
+        count, family = settings.workers, secrets.token_hex(8)
 
-        def work(notifier: Notifier, orders: socket.socket) -> None:
-            trio.run(serve_worker, _newest(settings, reload), listener, reload, notifier, orders)
+        def work(number: int, notifier: Notifier, orders: socket.socket) -> None:
+            place = Siblings(number=number, count=count, family=family)
+            newest = _newest(settings, reload)
+            trio.run(serve_worker, newest, doors, reload, notifier, orders, place)
 
-        if settings.workers > 1:
-            return Supervisor(
-                count=settings.workers, work=work, notifier=notifier, release=listener.close
-            ).run()
-        trio.run(serve, settings, listener, reload, notifier)
-    return 0
+        supervisor = Supervisor(count=count, work=work, notifier=notifier, release=doors.close)
+        return supervisor.run()
 
 
 def _newest(settings: Settings, reload: Callable[[], Settings]) -> Settings:
@@ -71,31 +76,32 @@ def raise_descriptor_limit() -> None:
 
 async def serve(
     settings: Settings,
-    listener: socket.socket,
+    doors: Doors,
     reload: Callable[[], Settings],
     notifier: Notifier = SILENT,
 ) -> None:
-    """Serve on `listener` until a signal says to stop.
+    """Serve at `doors` until a signal says to stop.
 
     SIGTERM drains, a second one or SIGINT ends at once, SIGHUP reloads, SIGUSR1 has the census logged.
     """
     with trio.open_signal_receiver(*HEEDED) as signals:
-        await _serve(settings, listener, reload, notifier, signals)
+        await _serve(settings, doors, reload, notifier, signals)
 
 
 async def serve_worker(
     settings: Settings,
-    listener: socket.socket,
+    doors: Doors,
     reload: Callable[[], Settings],
     notifier: Notifier,
     orders: socket.socket,
+    place: Siblings,
 ) -> None:
     """Serve as one of several processes, heeding the signals that the parent passes on by `orders`."""
     own = partial(share_of, workers=settings.workers)
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[int](8)
         nursery.start_soon(_hear_parent, trio.socket.from_stdlib_socket(orders), send)
-        await _serve(own(settings), listener, lambda: own(reload()), notifier, receive)
+        await _serve(own(settings), doors, lambda: own(reload()), notifier, receive, place)
         nursery.cancel_scope.cancel()
 
 
@@ -109,18 +115,24 @@ async def _hear_parent(orders: trio.socket.SocketType, send: trio.MemorySendChan
 
 async def _serve(
     settings: Settings,
-    listener: socket.socket,
+    doors: Doors,
     reload: Callable[[], Settings],
     notifier: Notifier,
     signals: AsyncIterator[int],
+    place: Siblings = ALONE,
 ) -> None:
-    async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
+    async with open_gateway(settings, place) as gateway, trio.open_nursery() as nursery:
         server = Server(gateway=gateway, reload=reload, notifier=notifier)
+        nursery.start_soon(place.serve, partial(_tell_sibling, gateway))
         nursery.start_soon(server.heed, signals)
         nursery.start_soon(notifier.feed_watchdog)
         nursery.start_soon(notifier.keep_status, server.describe)
-        await server.run(listener)
+        await server.run(doors.main, doors.admin)
         nursery.cancel_scope.cancel()
+
+
+def _tell_sibling(gateway: Gateway, topic: Topic) -> Any:
+    return take_reading(gateway) if topic == "reading" else take_status(gateway)
 
 
 def share_of(settings: Settings, workers: int) -> Settings:
@@ -144,25 +156,31 @@ class Server:
     _asked_to_hurry: trio.Event = field(factory=trio.Event)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None))
 
-    async def run(self, listener: socket.socket) -> None:
-        """Serve until every connection has ended after a stop."""
-        handler = partial(
-            Connection,
-            wrap_app(build_web(self.gateway), 0, "asgi"),
-            hyper_config(self.gateway.settings),
-            self._context,
-            {},
-        )
+    async def run(self, listener: socket.socket, admin: socket.socket | None = None) -> None:
+        """Serve until every connection has ended after a stop; at the admin's door to the very end of that."""
+        handler = self._handler(build_web(self.gateway), self._context)
         async with trio.open_nursery() as stopping:
             # Connections outlive the listener: a nursery each.
             async with trio.open_nursery() as connections, trio.open_nursery() as door:
                 stop = partial(self.stop, door.cancel_scope, connections.cancel_scope)
                 stopping.start_soon(stop)
+                if admin is not None:
+                    stopping.start_soon(self._serve_admin, admin)
                 listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
-                log.info("gateway_serves", bind=str(_bound(listener)))
+                log.info("gateway_serves", bind=str(bound_to(listener)))
                 self.notifier.ready(self.describe())
                 await trio.serve_listeners(handler, listeners, handler_nursery=connections)
             stopping.cancel_scope.cancel()  # type: ignore[unreachable]  # the door can be cancelled
+
+    async def _serve_admin(self, listener: socket.socket) -> None:
+        handler = self._handler(build_admin_web(self.gateway), WorkerContext(None))
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+        log.info("admin_serves", bind=str(bound_to(listener)))
+        await trio.serve_listeners(handler, listeners)
+
+    def _handler(self, web: Web, context: WorkerContext) -> Callable[[Any], Connection]:
+        config = hyper_config(self.gateway.settings)
+        return partial(Connection, wrap_app(web, 0, "asgi"), config, context, {})
 
     async def heed(self, signals: AsyncIterator[int]) -> None:
         """Act on each signal."""
@@ -224,79 +242,3 @@ class Server:
             return
         self.notifier.ready(self.describe())
         log.info("settings_reloaded")
-
-
-@contextmanager
-def open_listener(settings: Settings) -> Iterator[socket.socket]:
-    """Listen on the address of the settings, or on what systemd listens on for us, for as long as the block lasts.
-
-    Raises:
-        ConfigError: the address can't be listened on, or other hosts reach it and may not.
-    """
-    handed = take_listener(os.environ)
-    if handed is not None:
-        with handed:
-            bound = _bound(handed)
-            if bound != settings.bind:
-                log.warning("bind_ignored", bind=str(settings.bind), socket_unit=str(bound))
-            require_runnable(evolve(settings, bind=bound), "proxy")
-            yield handed
-        return
-    bind = settings.bind
-    try:
-        listener = _listen(bind)
-    except OSError as error:
-        raise ConfigError(f"bind: can't listen on {bind}: {error.strerror or error}") from error
-    try:
-        yield listener
-    finally:
-        listener.close()
-        if bind.path is not None:
-            bind.path.unlink(missing_ok=True)
-
-
-def _bound(listener: socket.socket) -> Bind:
-    """Where a socket that was handed over listens."""
-    address = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        return Bind(path=Path(os.fsdecode(address)))
-    return Bind(host=address[0], port=address[1])
-
-
-def _listen(bind: Bind) -> socket.socket:
-    if bind.path is not None:
-        _remove_stale_socket(bind.path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        address: tuple[str, int] | str = str(bind.path)
-    else:
-        family, address = _resolve(bind)
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)  # noqa: FBT003 (the standard library's signature)
-    return listener
-
-
-def _resolve(bind: Bind) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    found = socket.getaddrinfo(
-        bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), int(address[1]))
-
-
-def _remove_stale_socket(path: Path) -> None:
-    """Remove what a killed process left behind, but not the socket of one that still listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-        except FileNotFoundError:
-            pass

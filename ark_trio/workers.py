@@ -32,8 +32,8 @@ PAUSE_MAX_S = 30.0
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """Signals that mean something to the gateway."""
 
-Work = Callable[[Notifier, socket.socket], None]
-"""What a worker does: serve, telling the notifier, heeding the signals that arrive on the socket as bytes."""
+Work = Callable[[int, Notifier, socket.socket], None]
+"""What a worker of a number does: serve, telling the notifier, heeding the signals that arrive on the socket as bytes."""
 
 
 @define(eq=False)
@@ -129,7 +129,7 @@ class Supervisor:
                 signal.signal(number_passed_on, signal.SIG_IGN)
             for other in (ours, *(worker.voice for worker in self._workers)):
                 other.close()
-            self.work(Notifier(watchdog_s=ALIVE_S * 2, socket=theirs), theirs)
+            self.work(number, Notifier(watchdog_s=ALIVE_S * 2, socket=theirs), theirs)
             code = 0
         except BaseException:  # noqa: ASYNC103 (the parent's code must not run in this process, whatever happened)
             log.exception("worker_crashed", worker=number)

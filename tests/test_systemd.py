@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from ark_trio.config import Bind, Settings
+from ark_trio.doors import open_listener
 from ark_trio.errors import ConfigError
-from ark_trio.serve import open_listener
 from ark_trio.systemd import FIRST_FD, open_notifier, take_listener, without_manager
 
 

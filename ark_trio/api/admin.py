@@ -3,7 +3,8 @@
 Behind a proxy on this host every caller's address is a loopback one, so the address alone says little. A caller is let in
 
 - with a key that has the admin flag, or
-- at the door that `admin_bind` opens, from this host, or from anywhere if the settings are `insecure`, or
+- at the door that `admin_bind` opens, from this host or through a unix socket, or from anywhere if the settings are
+  `insecure`, or
 - at the only door there is, from this host and directly. What looks forwarded (a header says so, or `root_path` tells of a
   proxy) is not believed to come from here, and what a header says of where it comes from is not believed either. Nor is a
   page in a browser here, which may act for anybody: it sends Origin, or has this host under another name.
@@ -78,9 +79,10 @@ def require_operator() -> None:
 
 def may_ask(scope: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a caller without a key is let in."""
-    from_here = _is_loopback((scope.get("client") or ("",))[0])
+    client = scope.get("client")  # none at a unix socket
+    from_here = client is not None and _is_loopback(client[0])
     if settings.admin_bind is not None:
-        return from_here or settings.insecure
+        return from_here or client is None or settings.insecure
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     forwarded = any(name in _FORWARDED or name.startswith("x-forwarded-") for name in headers)
     return (

@@ -1,12 +1,16 @@
 """Several workers behind one socket: one that dies is replaced, signals reach all, nothing outlives the parent."""
 
+import json
 import os
+import re
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.support.processes import (
@@ -151,3 +155,93 @@ def test_a_port_that_drains_refuses_connections(decoder: Served):
             assert b'"finish_reason":"stop"' in read_until(sock, DONE)
             context.__exit__(None, None, None)
         assert door.wait(5) == 0
+
+
+def test_whichever_worker_is_asked_answers_for_all():
+    with engine("decoder", "--served-names", "echo") as decoder, proxy(decoder) as door:
+        pids = set(door.children())
+        held = streams(door, 4, SLOW)
+        try:
+            for _ in range(8):  # connections go to either
+                status = httpx2.get(f"{door.url}/admin/status").json()
+                assert {worker["pid"] for worker in status["workers"]} == pids
+                assert status["queue"]["running"] == 4
+                assert sum(decoder["running"] for decoder in status["decoders"]) == 4
+                assert [stream["model"] for stream in status["streams"]] == ["echo"] * 4
+                assert status["queue"]["max_running"] == 4096
+                metrics = httpx2.get(f"{door.url}/metrics").text
+                assert metrics.count("ark_worker_up{") == 2
+                assert metrics.count("ark_num_requests_running{") == 2
+        finally:
+            for context, _ in held:
+                context.__exit__(None, None, None)
+
+
+def test_a_worker_that_hangs_is_told_of_and_hides_no_other():
+    with engine("decoder", "--served-names", "echo") as decoder, proxy(decoder) as door:
+        hung, other = door.children()
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            # The kernel may give a connection to the hung one: then nobody answers it.
+            status, metrics = _asked(door, "/admin/status"), _asked(door, "/metrics")
+            states = {
+                worker.get("pid"): worker["state"] for worker in json.loads(status)["workers"]
+            }
+            assert states == {None: "silent", other: "serving"}
+            assert len(re.findall(r"^ark_worker_up\{.*\} 0.0$", metrics, re.MULTILINE)) == 1
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        wait_until(lambda: "silent" not in _asked(door, "/admin/status"), 5, "its return")
+
+
+def _asked(door: Served, path: str) -> str:
+    for _ in range(20):
+        with suppress(httpx2.TransportError):
+            return httpx2.get(f"{door.url}{path}", timeout=3).text
+    raise TimeoutError(path)
+
+
+def test_a_worker_that_takes_a_dead_ones_place_is_asked_too():
+    with engine("decoder", "--served-names", "echo") as decoder, proxy(decoder) as door:
+        os.kill(door.children()[0], signal.SIGKILL)
+
+        def all_serve() -> bool:
+            workers = json.loads(_asked(door, "/admin/status"))["workers"]
+            return [worker["state"] for worker in workers] == ["serving"] * 2
+
+        wait_until(all_serve, 10, "two workers")
+
+
+def _sibling_sockets() -> set[str]:
+    words = Path("/proc/net/unix").read_text().split()
+    return {word for word in words if word.startswith("@ark-trio-")}
+
+
+def test_nobody_else_is_answered_by_a_worker():
+    """The sockets' names are no secret on a host; what counts is whose process asks."""
+    before = _sibling_sockets()
+    with engine("decoder", "--served-names", "echo") as decoder, proxy(decoder):
+        name = "\0" + min(_sibling_sockets() - before).removeprefix("@")
+
+        def ask_as(uid: int) -> bytes:
+            ours, theirs = socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                with suppress(OSError):
+                    if uid:
+                        os.setuid(uid)
+                    with socket.socket(socket.AF_UNIX) as sock:
+                        sock.settimeout(3)
+                        sock.connect(name)
+                        sock.sendall(b"status\n")
+                        theirs.sendall(sock.recv(10) or b"-")
+                os._exit(0)
+            theirs.close()
+            os.waitpid(pid, 0)
+            with ours:
+                ours.settimeout(1)
+                return ours.recv(10)
+
+        assert ask_as(os.geteuid()).startswith(b"{")
+        if os.geteuid() == 0:
+            assert not ask_as(65534).startswith(b"{")
