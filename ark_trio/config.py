@@ -48,6 +48,12 @@ class Limits:
         at_most=1_000_000,
         roles=_PROXY,
     )
+    max_wait_s: Seconds = setting(
+        60.0,
+        "Time that a request may wait for a place; then it gets 429.",
+        at_least=0,
+        roles=_PROXY,
+    )
     connect_s: Seconds = setting(5.0, "Time to connect to a decoder or prefiller.", at_least=0.01)
     first_token_s: Seconds = setting(300.0, "Time until an answer's first token.", at_least=0.01)
     between_tokens_s: Seconds = setting(

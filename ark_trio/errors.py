@@ -17,14 +17,23 @@ class ArkError(Exception):
     default_code: ClassVar[str | None] = None
     outcome: ClassVar[str] = "internal_error"
     """How the request ended, as a log and metric label."""
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
     """Value of the Retry-After header, where a retry can help."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.code = code if code is not None else self.default_code
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class InternalError(ArkError):

@@ -78,6 +78,12 @@ def require_model(model: str) -> None:
         )
 
 
+def is_batch() -> bool:
+    """Whether the request's key is one for work that can wait."""
+    key = exchange.get().key
+    return key is not None and key.priority == "batch"
+
+
 def as_told(error: ArkError) -> ArkError:
     """Return an error as the request's key may hear it: of models it is told only those that it may use."""
     here = exchange.get()

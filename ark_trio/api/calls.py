@@ -10,7 +10,7 @@ from attrs import evolve
 from quart import Response, request
 from werkzeug.datastructures import Headers
 
-from ark_trio.api.access import require_model
+from ark_trio.api.access import is_batch, require_model
 from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
 from ark_trio.config import FleetSettings
@@ -53,6 +53,7 @@ def ask_for(
     encode: Encode,
     *,
     unary: bool = False,
+    batch: bool = False,
     key: bytes | None = None,
     prompt_tokens: int = 0,
     max_tokens: int | None = None,
@@ -65,6 +66,7 @@ def ask_for(
     require_model(model)
     here = exchange.get()
     return Ask(
+        batch=batch or is_batch(),
         model=model,
         unary=unary,
         encode=encode,

@@ -38,6 +38,7 @@ async def create_chat_completion() -> Response:
     ask = ask_for(
         chat.model,
         partial(encode_chat, chat),
+        batch=chat.batch,
         key=conversation_key(chat.messages),
         prompt_tokens=conversation_tokens(chat.messages),
         max_tokens=chat.max_tokens,

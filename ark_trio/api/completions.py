@@ -42,6 +42,7 @@ async def create_completion() -> Response:
             ask_for(
                 asked.model,
                 partial(encode_completion, asked, prompt),
+                batch=asked.batch,
                 key=prompt_key(prompt),
                 prompt_tokens=prompt_tokens(prompt),
                 max_tokens=asked.max_tokens,

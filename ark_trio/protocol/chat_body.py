@@ -98,7 +98,7 @@ class ChatBody(SamplingBody):
     prompt_cache_key: Any = no_effect("a hint; prefixes are cached by their tokens")
     prompt_cache_options: Any = no_effect("a hint; prefixes are cached by their tokens")
     prompt_cache_retention: Any = no_effect("a hint; prefixes are cached by their tokens")
-    service_tier: Any = no_effect("there is one tier")
+    service_tier: str | None = acted_on("flex is served after others, where requests wait")
 
     audio: Any = refused("audio is not available here")
     modalities: Any = refused("only text is available here", unless=(["text"],))

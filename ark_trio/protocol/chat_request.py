@@ -30,6 +30,8 @@ class ChatRequest:
     """Choices asked for. Forwarded only if the client set it."""
     reading: Reading = field(factory=Reading)
     """What the client wants to see of the answer; how its model writes is for the caller to add."""
+    batch: bool = False
+    """Others may go first."""
     params: Mapping[str, Any] = field(factory=dict)
     """Parameters to forward that the client set, under OpenAI's names."""
     max_tokens: int | None = None
@@ -56,6 +58,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         continuous_usage=bool(options.continuous_usage_stats),
         n=n,
         max_tokens=limit and limit * n,
+        batch=parsed.batch or parsed.service_tier == "flex",
         reading=_reading(parsed),
         params=_params(parsed),
         unknown=_unknown(raw),

@@ -28,6 +28,8 @@ class CompletionRequest:
     """Choices of each prompt to generate."""
     alternatives: int | None = None
     """Alternatives shown of each token; None: no log probabilities were asked for."""
+    batch: bool = False
+    """Others may go first."""
     params: Mapping[str, Any] = field(factory=dict)
     """Parameters to forward, under OpenAI's names."""
     max_tokens: int | None = None
@@ -59,6 +61,7 @@ def parse_completion(body: bytes) -> CompletionRequest:
         n=n,
         best_of=parsed.best_of or n,
         max_tokens=parsed.max_tokens and parsed.max_tokens * (parsed.best_of or n),
+        batch=parsed.batch,
         alternatives=parsed.logprobs,
         params=_params(parsed),
         unknown=unknown_fields(raw.keys() - PARAMETERS.keys()),

@@ -167,12 +167,17 @@ class SamplingBody:
         note="as a grammar with one rule",
     )
     guided_grammar: str | None = forwarded("string_", note="GBNF or EBNF")
-    priority: int | None = forwarded("int64_")
+    priority: int | None = forwarded("int64_", note="above 0 it is served after others here too")
     cache_salt: str | None = forwarded("string_")
 
     metadata: Any = no_effect("kept by nobody here")
     user: Any = no_effect("identifies the end user to a provider")
     request_id: Any = no_effect("the header x-request-id names a request")
+
+    @property
+    def batch(self) -> bool:
+        """Whether the client says that others may go first. Source: vLLM, where a lower priority is served earlier."""
+        return (self.priority or 0) > 0
 
     def check_constraints(self) -> None:
         """Raise a Fault if the answer's text is constrained in two ways."""

@@ -32,6 +32,8 @@ class Ask:
     encode: Encode
     record: Record
     """Of the request that it is made for; its request_id is the client's, the engine's own req_id is another."""
+    batch: bool = False
+    """Others go first, where there is a line."""
     trace: Metadata = ()
     """The request's place in a trace, as W3C trace context spells it."""
     key: bytes | None = None

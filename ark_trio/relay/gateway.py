@@ -3,16 +3,17 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 import trio
 from attrs import define, field
 
+from ark_trio.access.admission import Admission
 from ark_trio.access.key_file import open_keyring
 from ark_trio.access.keyring import KeyRing
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError, InternalError, ShuttingDown
-from ark_trio.fleet.admission import Admission
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.fleet.plan import plan_of
 from ark_trio.fleet.roster import Roster
@@ -66,8 +67,7 @@ class Gateway:
         """
         self.keyring = open_keyring(settings.keys_file)
         self.settings = settings
-        limits = settings.limits
-        self.admission.resize(max_running=limits.max_requests, max_waiting=limits.max_waiting)
+        self.admission.resize(**places(settings))
         fleet = settings.fleet
         self.attempts.most = fleet.retries
         self.attempts.budget.share = fleet.retry_percent / 100
@@ -118,7 +118,7 @@ class Gateway:
         if self.draining:
             raise ShuttingDown("The gateway is being stopped.")
         ask.record.queue()
-        async with self.admission.place():
+        async with self.admission.place(ask.record.key or "", batch=ask.batch):
             ask.record.place()
             await self.attempts.run(ask, sink)
 
@@ -129,7 +129,6 @@ async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncI
 
     The block must run in a task that lasts as long as the process serves: it owns all of these.
     """
-    limits = settings.limits
     keyring = open_keyring(settings.keys_file)  # before there is a nursery to wrap what it raises
     async with open_bridge() as bridge, trio.open_nursery() as tasks:
         roster = Roster(bridge=bridge, nursery=tasks)
@@ -138,7 +137,7 @@ async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncI
             roster=roster,
             attempts=Attempts(fleet=roster.fleet),
             keyring=keyring,
-            admission=Admission(max_running=limits.max_requests, max_waiting=limits.max_waiting),
+            admission=Admission(**places(settings)),
             started_at=int(time.time()),
             siblings=siblings,
         )
@@ -150,3 +149,13 @@ async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncI
         with gc_watched(gateway.book.tally):
             yield gateway
         tasks.cancel_scope.cancel()
+
+
+def places(settings: Settings) -> dict[str, Any]:
+    """Return what the settings say of the admission."""
+    limits = settings.limits
+    return {
+        "max_running": limits.max_requests,
+        "max_waiting": limits.max_waiting,
+        "max_wait_s": limits.max_wait_s,
+    }

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ark_trio.access.key import Key, digest_of
 from ark_trio.access.key_file import key_line, parse_field
-from ark_trio.config import HttpSettings
+from ark_trio.config import HttpSettings, Limits
 from ark_trio.errors import ConfigError
 from ark_trio.relay.gateway import open_gateway
 from tests.support.asgi import Client, Exchange, open_client
@@ -233,3 +234,50 @@ async def test_a_bad_file_is_a_line_and_not_a_group_of_exceptions(tmp_path: Path
         with pytest.raises(ConfigError, match="line 1"):
             async with open_gateway(decoder.settings(keys_file=path)):
                 raise AssertionError
+
+
+async def test_places_go_to_keys_in_turn_and_to_batch_last(tmp_path: Path):
+    """What the key says and what the request says of its hurry both reach the line."""
+    path = write_keys(tmp_path / "keys", ann={}, bob={}, night={"priority": "batch"})
+    limits = Limits(max_requests=1, max_waiting=9)
+    async with open_fake_decoder(saying("x", gap_s=0.01)) as decoder:
+        async with open_client(decoder.settings(keys_file=path, limits=limits)) as client:
+            admission = client.web.gateway.admission
+            ended: list[str] = []
+
+            async def ask(name: str, key: str, **more: object) -> None:
+                exchange = await client.ask("POST", CHAT, {**ASK, **more}, headers=bearing(key))
+                assert exchange.status == 200
+                ended.append(name)
+
+            async with trio.open_nursery() as nursery:
+                for number, (name, key, more) in enumerate(
+                    [
+                        ("runs", "ann", {}),
+                        ("batch key", "night", {}),
+                        ("flex", "ann", {"service_tier": "flex"}),
+                        ("late", "bob", {"priority": 1}),
+                        ("ann", "ann", {}),
+                        ("ann again", "ann", {}),
+                        ("bob", "bob", {}),
+                    ]
+                ):
+                    nursery.start_soon(partial(ask, name, key, **more))
+                    while admission.running + admission.waiting <= number:
+                        await trio.sleep(0.0005)
+            assert ended[:4] == ["runs", "ann", "bob", "ann again"]
+            assert set(ended[4:]) == {"batch key", "flex", "late"}
+            assert admission.by_key() == {}
+
+
+async def test_who_waits_too_long_gets_429(tmp_path: Path):
+    limits = Limits(max_requests=1, max_waiting=9, max_wait_s=0.05)
+    async with open_fake_decoder(hang) as decoder:
+        async with open_client(decoder.settings(limits=limits)) as client:
+            client.start("POST", CHAT, ASK)
+            while not client.web.gateway.admission.running:
+                await trio.sleep(0.001)
+            refused = await client.ask("POST", CHAT, ASK)
+            assert refused.status == 429
+            assert refused.headers["retry-after"] == "1"
+            assert client.web.gateway.admission.waiting == 0

@@ -154,8 +154,8 @@ CHANGED: dict[str, Callable[[Any], dict[str, Any]]] = {
 """Parameters that reach the engine in other words than the client's."""
 
 ACTED_ON = {"model", "messages", "stream", "stream_options"}
-ACTED_ON |= {"include_reasoning", "separate_reasoning"}
-CANNOT_CHANGE_A_RESULT = {"metadata", "user", "safety_identifier", "service_tier", "request_id"}
+ACTED_ON |= {"include_reasoning", "separate_reasoning", "service_tier"}
+CANNOT_CHANGE_A_RESULT = {"metadata", "user", "safety_identifier", "request_id"}
 CANNOT_CHANGE_A_RESULT |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
 REFUSED = {"audio", "modalities", "web_search_options", "prediction", "moderation"}
 REFUSED |= {"functions", "function_call", "store"}

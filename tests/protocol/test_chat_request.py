@@ -379,3 +379,18 @@ def test_deep_nesting_is_at_worst_an_invalid_request(name):
         value = tools if name == "tools" else deep
         body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"%b":%b}'
         only_invalid_request(body % (name.encode(), value))
+
+
+@pytest.mark.parametrize(
+    ("fields", "batch"),
+    [
+        ({}, False),
+        ({"service_tier": "auto"}, False),
+        ({"service_tier": "flex"}, True),
+        ({"priority": 0}, False),
+        ({"priority": -1}, False),
+        ({"priority": 1}, True),
+    ],
+)
+def test_a_request_may_say_that_others_go_first(fields, batch):
+    assert parse(**fields).batch is batch
