@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -262,7 +262,7 @@ async def test_places_go_to_keys_in_turn_and_to_batch_last(tmp_path: Path):
                         ("bob", "bob", {}),
                     ]
                 ):
-                    nursery.start_soon(partial(ask, name, key, **more))
+                    nursery.start_soon(partial(ask, name, key, **cast(dict[str, object], more)))
                     while admission.running + admission.waiting <= number:
                         await trio.sleep(0.0005)
             assert ended[:4] == ["runs", "ann", "bob", "ann again"]

@@ -63,6 +63,7 @@ async def at(phase: Phase, **limits: Any) -> AsyncIterator[Cell]:
     async with open_fake_decoder(phase.script) as decoder:
         more = {"max_requests": 1} if phase.queued else {}
         base = {
+            "max_wait_s": 1000,
             "connect_s": 1000,
             "first_token_s": 1000,
             "between_tokens_s": 1000,
