@@ -16,8 +16,9 @@ from ark_trio.access.key_file import key_line, parse_field
 from ark_trio.config import HttpSettings, Limits
 from ark_trio.errors import ConfigError
 from ark_trio.relay.gateway import open_gateway
+from ark_trio.rpc.outbox import Outbox
 from tests.support.asgi import Client, Exchange, open_client
-from tests.support.fake_engine import MODEL, Script, hang, open_fake_decoder, saying
+from tests.support.fake_engine import MODEL, Call, Script, hang, open_fake_decoder, saying
 from tests.support.stack import open_stack
 
 CHAT = "/v1/chat/completions"
@@ -240,7 +241,13 @@ async def test_places_go_to_keys_in_turn_and_to_batch_last(tmp_path: Path):
     """What the key says and what the request says of its hurry both reach the line."""
     path = write_keys(tmp_path / "keys", ann={}, bob={}, night={"priority": "batch"})
     limits = Limits(max_requests=1, max_waiting=9)
-    async with open_fake_decoder(saying("x", gap_s=0.01)) as decoder:
+    all_there = trio.Event()
+
+    async def script(call: Call, outbox: Outbox) -> None:
+        await all_there.wait()
+        await saying("x")(call, outbox)
+
+    async with open_fake_decoder(script) as decoder:
         async with open_client(decoder.settings(keys_file=path, limits=limits)) as client:
             admission = client.web.gateway.admission
             ended: list[str] = []
@@ -265,6 +272,7 @@ async def test_places_go_to_keys_in_turn_and_to_batch_last(tmp_path: Path):
                     nursery.start_soon(partial(ask, name, key, **cast(dict[str, object], more)))
                     while admission.running + admission.waiting <= number:
                         await trio.sleep(0.0005)
+                all_there.set()
             assert ended[:4] == ["runs", "ann", "bob", "ann again"]
             assert set(ended[4:]) == {"batch key", "flex", "late"}
             assert admission.by_key() == {}
