@@ -15,7 +15,7 @@ from ark_trio.access.key_file import open_keyring
 from ark_trio.api.web import Web, build_web
 from ark_trio.config import Settings, load_settings
 from ark_trio.errors import ConfigError, Unavailable
-from ark_trio.hyper.patch import mend_hypercorn
+from ark_trio.hyper.patch import mend_command
 from ark_trio.log import configure_logging
 from ark_trio.protocol.error_body import error_body
 from ark_trio.relay.gateway import Gateway, open_gateway
@@ -96,5 +96,6 @@ def _settings_or_exit() -> Settings:
 
 
 leave_asyncio_plain()
-mend_hypercorn()
-app = Application(_settings_or_exit())
+_settings = _settings_or_exit()
+mend_command(_settings.limits)
+app = Application(_settings)

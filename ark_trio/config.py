@@ -69,6 +69,75 @@ class Limits:
         at_least=1024,
         at_most=2**31 - 1,
     )
+    max_connections: int = setting(
+        16384,
+        "Connections of clients that one process holds; when all are taken, the one idle longest makes room.",
+        at_least=1,
+        at_most=10_000_000,
+        roles=_PROXY,
+    )
+    max_connections_per_address: int = setting(
+        4096,
+        "Of these, from one address. A proxy in front is one address; clients on a Unix socket have none.",
+        at_least=1,
+        at_most=10_000_000,
+        roles=_PROXY,
+    )
+    max_connection_requests: int = setting(
+        10_000,
+        "Requests over one connection, after which it is closed.",
+        at_least=1,
+        roles=_PROXY,
+    )
+    idle_s: Seconds = setting(
+        75.0, "Time that a connection may be open without a request.", at_least=0.01, roles=_PROXY
+    )
+    head_s: Seconds = setting(
+        15.0,
+        "Time for a request's head to arrive, from its first byte; then 408.",
+        at_least=0.01,
+        roles=_PROXY,
+    )
+    body_s: Seconds = setting(
+        60.0, "Time for a request's body to arrive; then 408.", at_least=0.01, roles=_PROXY
+    )
+    max_request_line_bytes: ByteCount = setting(
+        8192, "Size of a request's first line; more gets 414.", at_least=64, roles=_PROXY
+    )
+    max_header_bytes: ByteCount = setting(
+        32 * 2**10, "Size of a request's head; more gets 431.", at_least=1024, roles=_PROXY
+    )
+    max_headers: int = setting(
+        100, "Headers of a request; more get 431.", at_least=8, at_most=10_000, roles=_PROXY
+    )
+    max_pipelined_bytes: ByteCount = setting(
+        64 * 2**10,
+        "What a client may send ahead of the answer that it waits for.",
+        at_least=1024,
+        roles=_PROXY,
+    )
+    max_json_depth: int = setting(
+        64, "Levels of arrays and objects in a body.", at_least=8, at_most=512, roles=_PROXY
+    )
+    max_http2_streams: int = setting(
+        100,
+        "Requests at once over one HTTP/2 connection.",
+        at_least=1,
+        at_most=10_000,
+        roles=_PROXY,
+    )
+    max_http2_resets_per_s: int = setting(
+        100,
+        "Streams that an HTTP/2 client may reset a second, on average over five; then its connection is ended.",
+        at_least=1,
+        roles=_PROXY,
+    )
+    max_http2_control_per_s: int = setting(
+        1000,
+        "Frames a second that carry no request (PING, SETTINGS, PRIORITY, empty DATA), on average over five.",
+        at_least=10,
+        roles=_PROXY,
+    )
     settle_s: Seconds = setting(
         5.0,
         "Time after SIGTERM in which new requests are still served, while /readyz says 503.",

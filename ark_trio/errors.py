@@ -111,6 +111,38 @@ class BodyTooLarge(ArkError):
     outcome = "body_too_large"
 
 
+class UriTooLong(ArkError):
+    """The request line is over the limit."""
+
+    status = 414
+    kind = "invalid_request_error"
+    outcome = "uri_too_long"
+
+
+class UnsupportedMediaType(ArkError):
+    """The body is encoded in a way that is not read here."""
+
+    status = 415
+    kind = "invalid_request_error"
+    outcome = "unsupported_media_type"
+
+
+class HeadersTooLarge(ArkError):
+    """The request's head is over a limit."""
+
+    status = 431
+    kind = "invalid_request_error"
+    outcome = "headers_too_large"
+
+
+class UnknownCoding(ArkError):
+    """The request's body comes in a transfer coding that is not read here."""
+
+    status = 501
+    kind = "invalid_request_error"
+    outcome = "unknown_coding"
+
+
 class Overloaded(ArkError):
     """Every place to run or wait is taken, here or in the engine."""
 

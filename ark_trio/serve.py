@@ -4,7 +4,6 @@ The end is a sequence, read top to bottom in `_Server.stop`. What hypercorn's ow
 """
 
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -22,8 +21,10 @@ from ark_trio.api.web import Web, build_admin_web, build_web
 from ark_trio.config import Settings
 from ark_trio.doors import Doors, bound_to, open_doors
 from ark_trio.errors import ConfigError
-from ark_trio.hyper.config import hyper_config
+from ark_trio.hyper.config import HyperConfig, hyper_config, set_limits
 from ark_trio.hyper.connection import Connection
+from ark_trio.hyper.descriptors import quiet_accept, raise_descriptor_limit
+from ark_trio.hyper.patch import mend_protocols, warn_of_versions
 from ark_trio.relay.census import take_census
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.relay.reading import take_reading
@@ -34,7 +35,7 @@ from ark_trio.workers import HEEDED, Supervisor
 
 log = structlog.get_logger()
 
-END_S = 1.0
+END_S = 0.5
 """Time for error frames to leave after streams are ended, before their connections are cut."""
 QUIET_S = 0.5
 """Time in which connections that were accepted last may send their request, and are served."""
@@ -44,7 +45,9 @@ STOP_MARGIN_S = 10.0
 
 def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
     """Serve until a signal ends it; the process's exit code. `reload` reads the settings again."""
+    warn_of_versions()
     raise_descriptor_limit()
+    quiet_accept()
     with open_doors(settings) as doors, open_notifier(os.environ) as notifier:
         if settings.workers == 1:
             trio.run(serve, settings, doors, reload, notifier)
@@ -66,12 +69,6 @@ def _newest(settings: Settings, reload: Callable[[], Settings]) -> Settings:
         return reload()
     except ConfigError:
         return settings
-
-
-def raise_descriptor_limit() -> None:
-    """Have as many descriptors as we may: each client takes one, and the usual soft limit is 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(
@@ -152,13 +149,18 @@ class Server:
     gateway: Gateway
     reload: Callable[[], Settings]
     notifier: Notifier = SILENT
+    config: HyperConfig = field(init=False)
     _asked_to_stop: trio.Event = field(factory=trio.Event)
     _asked_to_hurry: trio.Event = field(factory=trio.Event)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None))
 
+    def __attrs_post_init__(self) -> None:
+        self.config = hyper_config(self.gateway.settings)
+
     async def run(self, listener: socket.socket, admin: socket.socket | None = None) -> None:
         """Serve until every connection has ended after a stop; at the admin's door to the very end of that."""
-        handler = self._handler(build_web(self.gateway), self._context)
+        mend_protocols()
+        handler = self._handler(build_web(self.gateway), self.config, self._context)
         async with trio.open_nursery() as stopping:
             # Connections outlive the listener: a nursery each.
             async with trio.open_nursery() as connections, trio.open_nursery() as door:
@@ -173,13 +175,16 @@ class Server:
             stopping.cancel_scope.cancel()  # type: ignore[unreachable]  # the door can be cancelled
 
     async def _serve_admin(self, listener: socket.socket) -> None:
-        handler = self._handler(build_admin_web(self.gateway), WorkerContext(None))
+        # Its own places: those who run the gateway get in when clients have taken all of theirs.
+        config = hyper_config(self.gateway.settings)
+        handler = self._handler(build_admin_web(self.gateway), config, WorkerContext(None))
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
         log.info("admin_serves", bind=str(bound_to(listener)))
         await trio.serve_listeners(handler, listeners)
 
-    def _handler(self, web: Web, context: WorkerContext) -> Callable[[Any], Connection]:
-        config = hyper_config(self.gateway.settings)
+    def _handler(
+        self, web: Web, config: HyperConfig, context: WorkerContext
+    ) -> Callable[[Any], Connection]:
         return partial(Connection, wrap_app(web, 0, "asgi"), config, context, {})
 
     async def heed(self, signals: AsyncIterator[int]) -> None:
@@ -213,7 +218,7 @@ class Server:
         await self._hurry_or(QUIET_S)
         self.gateway.drain()
         await self._context.terminated.set()
-        await self._hurry_or(limits.drain_s)
+        await self._hurry_or(max(0, limits.drain_s - QUIET_S))
         self.gateway.abort()
         await trio.sleep(END_S)
         log.warning("connections_cut")
@@ -240,5 +245,6 @@ class Server:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 (the line says it all)
             self.notifier.ready(f"reload refused, the old settings stay: {error}")
             return
+        set_limits(self.config, self.gateway.settings.limits)
         self.notifier.ready(self.describe())
         log.info("settings_reloaded")

@@ -70,10 +70,6 @@ def _set_error_replies(web: Web) -> None:
 
 def _set_limits(web: Web, settings: Settings) -> None:
     web.config["MAX_CONTENT_LENGTH"] = settings.limits.max_body_bytes
-    web.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    web.config["BODY_TIMEOUT"] = settings.limits.body_s
     web.config["RESPONSE_TIMEOUT"] = None
     web.config["PROPAGATE_EXCEPTIONS"] = False
-
-
-BODY_TIMEOUT_S = 60.0
-"""Time for a request body to arrive."""

@@ -1,22 +1,21 @@
 """hypercorn's settings, each limit explicit."""
 
 import logging
+from typing import Any
 
 from hypercorn.config import Config
 
-from ark_trio.config import Settings
+from ark_trio.config import Limits, Settings
+from ark_trio.hyper.door import Door
 
-IDLE_S = 75.0
-"""Time that a connection may stay open between two requests."""
+_BACKLOG = 1024
 
 
 class HyperConfig(Config):
     """hypercorn's settings and ours."""
 
-    stalled_write_s: float = 30.0
-    """Time that a client may go without taking a byte of what waits for it."""
-    max_pipelined_bytes: int = 64 << 10
-    """What a client may send ahead of the answer that it waits for."""
+    limits: Limits
+    door: Door
 
 
 def hyper_config(settings: Settings) -> HyperConfig:
@@ -24,7 +23,19 @@ def hyper_config(settings: Settings) -> HyperConfig:
     config = HyperConfig()
     config.accesslog = None  # one line a request is written by our own record
     config.errorlog = logging.getLogger("hypercorn.error")  # ours to format, not hypercorn's
-    config.keep_alive_timeout = IDLE_S
     config.include_server_header = False
-    config.stalled_write_s = settings.limits.stalled_write_s
+    set_limits(config, settings.limits)
     return config
+
+
+def set_limits(config: Any, limits: Limits) -> None:
+    """Give `config` our limits: one of ours, or hypercorn's class itself where its own command makes the instances."""
+    config.limits = limits
+    config.door = getattr(config, "door", None) or Door(limits)
+    config.door.limits = limits
+    config.backlog = _BACKLOG
+    config.keep_alive_timeout = limits.idle_s
+    config.keep_alive_max_requests = limits.max_connection_requests
+    config.h11_max_incomplete_size = limits.max_header_bytes
+    config.h2_max_concurrent_streams = limits.max_http2_streams
+    config.h2_max_header_list_size = limits.max_header_bytes

@@ -7,26 +7,31 @@ reading can be neither dropped nor drained. Here
 - one task reads, all the time, and another hands what was read to the protocol;
 - a write goes to the socket at once if it can, else into a buffer that a third task empties. Who wrote waits for that and
   may be cancelled meanwhile: nothing is ever left half written, which would break an HTTP/2 connection for its other streams;
-- a client that takes no byte for `stalled_write_s` is dropped.
+- a client that takes no byte for `stalled_write_s` is dropped;
+- a client that is answered while it still sends is read to its end, or for a moment: closing a socket that holds unread bytes
+  resets it, and our answer would be lost;
+- nothing that goes wrong in a connection ends more than this connection (pgjones/hypercorn#225, #329).
+
+A client that leaves is so noticed at any time (pgjones/hypercorn#210).
 """
 
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import Any
 
 import h11
 import structlog
 import trio
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
+from ark_trio.errors import ArkError
 from ark_trio.hyper import fate
-from ark_trio.hyper import h2 as h2  # noqa: PLC0414 (imported for what it mends)
-from ark_trio.hyper import stream as stream  # noqa: PLC0414 (imported for what it mends)
 from ark_trio.hyper.config import HyperConfig
+from ark_trio.hyper.h1 import refusal
 
 log = structlog.get_logger()
 
@@ -35,9 +40,12 @@ _WRITE_BYTES = 256 << 10
 """The most handed over at a time: a slow client's progress must be seen within the deadline."""
 _WRITE_TLS_BYTES = 16 << 10
 _CLOSE_S = 2.0
+_LINGER_S = 1.0
+"""How long a client that was answered early may go on sending."""
 _PIPELINING_S = 5.0
 """How long more than `max_pipelined_bytes` may wait behind an answer. A client that has its whole answer sends the next request
 before we have closed the books of the last."""
+_LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: forget what is unsent, tell the peer by RST."""
 
@@ -45,10 +53,13 @@ _RESET = struct.pack("ii", 1, 0)
 class Connection(TCPServer):
     """hypercorn's connection; see the module's docstring."""
 
-    def __init__(self, app: Any, config: Config, context: Any, state: Any, stream: Any) -> None:
+    def __init__(
+        self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any
+    ) -> None:
         self._fate = fate.Fate()
         super().__init__(app, config, context, {**state, fate.KEY: self._fate}, stream)
-        self._limits = config if isinstance(config, HyperConfig) else HyperConfig()
+        self._door = config.door
+        self._limits = config.limits
         self._plain = isinstance(stream, trio.SocketStream)
         self._unsent = bytearray()
         self._written = 0
@@ -61,24 +72,53 @@ class Connection(TCPServer):
         self._unread = bytearray()
         self._more_to_read = trio.Event()
         self._room = trio.Event()
+        self._lingering = False
+        self._read_all = trio.Event()
 
     async def run(self) -> None:
-        """Serve the connection to its end. What goes wrong in one ends this one only."""
+        """Serve the connection to its end, if there is a place for it."""
+        error = self._door.enter(self, self._address())
         try:
-            await super().run()
+            if error is None:
+                await super().run()
+            else:
+                await self._turn_away(error)
         except Exception:
             log.exception("connection_crashed")
+        except BaseExceptionGroup as group:
+            _, others = group.split(Exception)
+            if others is not None:
+                raise others from group
         finally:
+            self._door.leave(self)
             self._lose()
             self._reset()
+
+    def drop(self) -> None:
+        """Close at once, to make room for another."""
+        self._lose()
+        self._socket.close()
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for."""
         if isinstance(event, RawData):
             await self._write(event.data)
-        elif not (isinstance(event, Updated) and self._lost):
+        elif isinstance(event, Closed):
+            await self._close()  # the reading task notices, and tells the protocol
+        elif isinstance(event, Updated) and not self._lost:
             # What has been lost becomes idle no more: the timer would keep it.
+            self._door.note(self, idle=event.idle)
             await super().protocol_send(event)
+
+    async def _turn_away(self, error: ArkError) -> None:
+        """Say why a connection has no place."""
+        if not self._plain or not self._door.may_linger:
+            return
+        self._write_now(refusal(error))
+        with self._door.lingering(), trio.move_on_after(_LINGER_S), suppress(*_LOST):
+            await self.stream.send_eof()
+            while await self.stream.receive_some(_READ_BYTES):
+                pass
 
     async def _write(self, data: bytes) -> None:
         """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
@@ -128,7 +168,7 @@ class Connection(TCPServer):
                 chunk = bytes(self._unsent[:_WRITE_TLS_BYTES])
                 await self.stream.send_all(chunk)
                 count = len(chunk)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except _LOST:
             self._lose()
             return
         del self._unsent[:count]
@@ -141,11 +181,10 @@ class Connection(TCPServer):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hand_over)
             nursery.start_soon(self._empty_buffer)
-            try:
+            with suppress(*_LOST):
                 while await self._read_some():
                     pass
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+            self._read_all.set()
             self._lose()
             nursery.cancel_scope.cancel()
         # hypercorn's idle timer would keep the connection of a client that has left until it is over.
@@ -155,8 +194,8 @@ class Connection(TCPServer):
     async def _read_some(self) -> bool:
         """Read once; False when nothing more is to be read."""
         data = await self.stream.receive_some(_READ_BYTES)
-        if not data:
-            return False
+        if not data or self._lingering:
+            return bool(data)
         self._unread += data
         self._more_to_read.set()
         if len(self._unread) > self._limits.max_pipelined_bytes:
@@ -177,6 +216,8 @@ class Connection(TCPServer):
 
     def _request_state(self) -> Any:
         """h11's state of the client's side; DONE while a whole request is being answered. None under HTTP/2."""
+        if not hasattr(self, "protocol"):
+            return None
         protocol = self.protocol.protocol
         return protocol.connection.their_state if isinstance(protocol, H11Protocol) else None
 
@@ -201,8 +242,31 @@ class Connection(TCPServer):
 
     async def _close(self) -> None:
         """Close, within a bound: TLS may want to write."""
+        if self._plain and self._request_state() in (h11.SEND_BODY, h11.ERROR):
+            await self._linger()
         with trio.move_on_after(_CLOSE_S, shield=True):
             await super()._close()
+
+    async def _linger(self) -> None:
+        """Say that we have answered, and take what the client sends until it has seen that."""
+        self._lingering = True
+        self._unread.clear()
+        self._room.set()
+        with trio.move_on_after(_LINGER_S), suppress(*_LOST):
+            await self.stream.send_eof()
+            await self._read_all.wait()
+
+    def _address(self) -> str | None:
+        """Where the client is; None on a Unix socket, or when it has left already."""
+        try:
+            name = self._socket.getpeername()
+        except OSError:
+            return None
+        return name[0] if isinstance(name, tuple) else None
+
+    @property
+    def _socket(self) -> Any:
+        return (self.stream if self._plain else self.stream.transport_stream).socket
 
     def _lose(self) -> None:
         """Nothing can be written any more; whoever waits for that goes on."""
@@ -217,8 +281,6 @@ class Connection(TCPServer):
 
     def _reset(self) -> None:
         """Close the socket at once, without waiting for the client to take what the kernel holds."""
-        stream = self.stream if self._plain else self.stream.transport_stream
-        sock = stream.socket
-        if sock.fileno() != -1:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            sock.close()
+        if self._socket.fileno() != -1:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._socket.close()

@@ -18,6 +18,13 @@ class Fate:
     """None: the client left."""
 
 
+def note(state: Mapping[str, Any], outcome: str) -> None:
+    """Note how the connection ends, in the state that its requests get."""
+    fate = state.get(KEY)
+    if isinstance(fate, Fate) and fate.outcome is None:
+        fate.outcome = outcome
+
+
 def outcome_of(scope: Mapping[str, Any]) -> str | None:
     """Return why the connection of a request ended, if it was not the client's doing."""
     fate = (scope.get("state") or {}).get(KEY)

@@ -4,18 +4,20 @@ hypercorn 0.18 leaves a stream open for ever whose application ended before its 
 client up that does not read): the client waits, and the buffer stays. Here such a stream is reset. And it takes a stream whose
 window is closed for one that has room again, so that what a client does not read piles up without bound and nobody waits. Here
 whoever writes waits until there is room. Nor does one stream end the others here: a body that goes on after its answer, a request
-during a drain, a path that is not ASCII, the thousandth request.
+during a drain, a path that is not ASCII, the thousandth request. A connection that is to end says so by GOAWAY first, so that its
+client opens another one; floods end it at once (hypercorn's answer to rapid resets, pgjones/hypercorn#146, is to count requests).
 """
 
 from contextlib import suppress
 from typing import Any, cast
 
-import hypercorn.protocol
-import hypercorn.protocol.h2
+import orjson
+import structlog
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RemoteSettingsChanged, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
-from hypercorn.events import Closed, Updated
+from h2.settings import SettingCodes
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
@@ -25,6 +27,14 @@ from hypercorn.protocol.h2 import (
     H2Protocol,
     StreamBuffer,
 )
+from hyperframe.frame import GoAwayFrame
+
+from ark_trio.config import Limits
+from ark_trio.errors import ArkError, HeadersTooLarge, UriTooLong
+from ark_trio.hyper.flood import Floods
+from ark_trio.protocol.error_body import error_body
+
+log = structlog.get_logger()
 
 HEADER_TABLE_BYTES = 4096
 """HPACK's default, and all that we ever use (RFC 7541, 4.2)."""
@@ -57,8 +67,31 @@ class BoundedBuffer(StreamBuffer):
 class EndingH2Protocol(H2Protocol):
     """hypercorn's protocol; see the module's docstring."""
 
+    def __init__(self, app: Any, config: Any, context: Any, *rest: Any) -> None:
+        super().__init__(app, config, context, *rest)
+        self._limits: Limits = config.limits
+        self._floods = Floods(self._limits, context.time)
+        self._drain_watch = context.single_task_class()
+        self._watching = False
+        self._leaving = False
+        # hypercorn offers WebSocket over HTTP/2, and tells its client of a header limit that h2 does not hold.
+        self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 0
+        self.connection.local_settings.acknowledge()
+        self.connection.decoder.max_header_list_size = self._limits.max_header_bytes
+
+    async def initiate(self, *upgrade: Any) -> None:
+        """Begin."""
+        await super().initiate(*upgrade)
+        self._watching = True
+        await self._drain_watch.restart(self.task_group, self._leave_at_drain)
+
     async def handle(self, event: ConnectionEvent) -> None:
         """Take what the connection brings. Once it is closed, nobody waits for a window any more."""
+        if isinstance(event, Closed):
+            if self._watching:
+                self._watching = False
+                await self._drain_watch.stop()
+            await self._say_goodbye()
         await super().handle(event)
         if isinstance(event, Closed):
             for stream_id in tuple(self.stream_buffers):
@@ -73,9 +106,14 @@ class EndingH2Protocol(H2Protocol):
         await super().stream_send(event)
         if isinstance(event, StreamClosed):
             await self._flush()
+            await self._close_if_left()
 
     async def _handle_events(self, events: list[Event]) -> None:
         for event in events:
+            flood = self._floods.seen_in(event)
+            if flood is not None:
+                await self._calm(flood)
+                return
             if isinstance(event, RequestReceived):
                 await self._take_request(event)
             elif isinstance(event, DataReceived) and event.stream_id not in self.streams:
@@ -99,16 +137,70 @@ class EndingH2Protocol(H2Protocol):
 
     async def _take_request(self, event: RequestReceived) -> None:
         """Begin a stream, or refuse it; what one request is like is no other stream's business."""
-        fields = dict(cast(Any, event.headers))
+        headers = event.headers
+        fields = dict(cast(Any, headers))
         path = fields.get(b":path", b"")
-        if self.context.terminated.is_set():
+        if self.context.terminated.is_set() or self._leaving:
             self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)  # safe to retry elsewhere
         elif fields.get(b":method") == b"CONNECT" or not path or not path.isascii():
             self._reset(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+        elif len(path) > self._limits.max_request_line_bytes:
+            self._refuse(event.stream_id, UriTooLong("The request line is too long."))
+        elif len(headers) > self._limits.max_headers:
+            self._refuse(event.stream_id, HeadersTooLarge("The request has too many headers."))
         else:
-            # hypercorn ends the connection, and all streams, when this passes its limit.
-            self.keep_alive_requests = 0
             await super()._handle_events([event])
+            if self.keep_alive_requests >= self._limits.max_connection_requests:
+                await self._leave()
+            # hypercorn ends the connection, and all streams, when this passes its own limit.
+
+    def _refuse(self, stream_id: int, error: ArkError) -> None:
+        """Answer a request that was not begun."""
+        log.info("request_refused", status=error.status, reason=error.message)
+        body = orjson.dumps(error_body(error))
+        fields = [
+            (b":status", b"%d" % error.status),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        try:
+            self.connection.send_headers(stream_id, fields)
+            self.connection.send_data(stream_id, body, end_stream=True)
+        except ProtocolError:  # it leaves no room for an answer
+            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
+        else:
+            self._reset(stream_id, ErrorCodes.NO_ERROR)
+
+    async def _leave_at_drain(self) -> None:
+        await self.context.terminated.wait()
+        self._watching = False  # this task ends itself; nobody is to stop it
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Have the client open another connection; the streams that it has here go on (RFC 9113, 6.8)."""
+        await self._say_goodbye()
+        await self._close_if_left()
+
+    async def _say_goodbye(self) -> None:
+        """Tell the client that no new stream is taken."""
+        if not self._leaving:
+            self._leaving = True
+            # h2's own way takes the connection for closed and would send nothing more.
+            frame = GoAwayFrame(0, last_stream_id=self.connection.highest_inbound_stream_id)
+            await self._flush()
+            await self.send(RawData(frame.serialize()))
+
+    async def _close_if_left(self) -> None:
+        if self._leaving and not self.streams and not self.closed:
+            await self.send(Closed())
+
+    async def _calm(self, flood: str) -> None:
+        """End a connection that asks for nothing, very often."""
+        log.info("http2_flood", kind=flood)
+        self._leaving = True
+        self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+        await self._flush()
+        await self.send(Closed())
 
     async def _send_data(self, stream_id: int) -> None:
         if stream_id not in self.stream_buffers:
@@ -139,8 +231,3 @@ class EndingH2Protocol(H2Protocol):
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         with suppress(ProtocolError):  # it is closed already
             self.connection.reset_stream(stream_id, code)
-
-
-# hypercorn makes both by these names, where a connection turns out to speak HTTP/2 and where a stream begins.
-setattr(hypercorn.protocol, "H2Protocol", EndingH2Protocol)  # noqa: B010 (not a name that it exports)
-setattr(hypercorn.protocol.h2, "StreamBuffer", BoundedBuffer)  # noqa: B010

@@ -4,11 +4,10 @@ hypercorn 0.18 marks the request closed, then tells it `http.disconnect`. Cancel
 while we close, it never tells: the request waits for its body, or for the engine, on behalf of nobody.
 """
 
-import hypercorn.protocol.h2
-import hypercorn.protocol.h11
 import trio
 from hypercorn.protocol.events import Event, StreamClosed
 from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.worker_context import WorkerContext
 
 _TELL_S = 1.0
 """Nothing holds the message up but a request that takes none."""
@@ -19,13 +18,8 @@ class HearingStream(HTTPStream):
 
     async def handle(self, event: Event) -> None:
         """Take what the connection brings."""
-        if isinstance(event, StreamClosed):
+        if isinstance(event, StreamClosed) and isinstance(self.context, WorkerContext):
             with trio.move_on_after(_TELL_S, shield=True):
                 await super().handle(event)
         else:
             await super().handle(event)
-
-
-# hypercorn makes it by these names, for HTTP/1.1 and for HTTP/2.
-setattr(hypercorn.protocol.h11, "HTTPStream", HearingStream)  # noqa: B010 (not a name that it exports)
-setattr(hypercorn.protocol.h2, "HTTPStream", HearingStream)  # noqa: B010 (not a name that it exports)

@@ -6,8 +6,8 @@ import pytest
 import trio
 from h2.settings import SettingCodes
 
-from tests.lifetimes.test_http2 import connect
 from tests.support.fake_engine import MODEL, open_fake_decoder, saying
+from tests.support.h2_front import connect
 from tests.support.stack import open_stack
 from tests.support.wire import chat, post
 

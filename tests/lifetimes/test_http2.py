@@ -1,113 +1,19 @@
 """The same promises over HTTP/2, where many streams share a client's connection and none may harm another."""
 
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import pytest
 import trio
-from attrs import define, field
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from ark_trio.config import Limits
 from tests.lifetimes.test_client import PHASES, PROMPT_S, flood
-from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
-from tests.support.stack import Stack, open_stack
-from tests.support.wire import CHAT, chat
-
-
-@define(eq=False)
-class H2Front:
-    """A client that speaks HTTP/2 frame by frame."""
-
-    stream: trio.SocketStream
-    h2: H2Connection
-    data: dict[int, bytes] = field(factory=dict)
-    status: dict[int, int] = field(factory=dict)
-    ended: dict[int, str] = field(factory=dict)
-    """How each stream ended: done or reset."""
-    codes: dict[int, int] = field(factory=dict)
-    stalled: set[int] = field(factory=set)
-    """Streams whose data is not acknowledged."""
-    changed: trio.Event = field(factory=trio.Event)
-    closed: trio.Event = field(factory=trio.Event)
-    _turn: trio.Lock = field(factory=trio.Lock)
-
-    async def ask(self, *, stream: bool = True) -> int:
-        number = self.h2.get_next_available_stream_id()
-        headers = [(":method", "POST"), (":scheme", "http"), (":path", CHAT), (":authority", "x")]
-        self.h2.send_headers(number, [*headers, ("content-type", "application/json")])
-        self.h2.send_data(number, chat("hi", model=MODEL, stream=stream), end_stream=True)
-        await self.flush()
-        return number
-
-    async def reset(self, number: int) -> None:
-        self.h2.reset_stream(number, ErrorCodes.CANCEL)
-        await self.flush()
-
-    async def until(self, number: int, text: bytes) -> None:
-        while text not in self.data.get(number, b""):
-            await self.changed.wait()
-
-    async def until_ended(self, number: int) -> None:
-        while number not in self.ended:
-            await self.changed.wait()
-
-    async def flush(self) -> None:
-        async with self._turn:
-            await self.stream.send_all(self.h2.data_to_send())
-
-    async def read(self) -> None:
-        """Read frames until the connection closes."""
-        try:
-            while data := await self.stream.receive_some(65536):
-                for event in self.h2.receive_data(data):
-                    self._on(event)
-                await self.flush()
-                self.changed.set()
-                self.changed = trio.Event()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            self.closed.set()
-
-    def _on(self, event: object) -> None:
-        if isinstance(event, ResponseReceived):
-            fields = {str(k, "ascii"): str(v, "ascii") for k, v in event.headers}
-            self.status[event.stream_id] = int(fields[":status"])
-        elif isinstance(event, DataReceived):
-            number = event.stream_id
-            self.data[number] = self.data.get(number, b"") + event.data
-            size = event.flow_controlled_length
-            if number in self.stalled:
-                self.h2.increment_flow_control_window(size)  # the connection's, not the stream's
-            else:
-                self.h2.acknowledge_received_data(size, number)
-        elif isinstance(event, StreamEnded):
-            self.ended[event.stream_id] = "done"
-        elif isinstance(event, StreamReset):
-            self.ended[event.stream_id] = "reset"
-            self.codes[event.stream_id] = int(event.error_code)
-
-
-@asynccontextmanager
-async def connect(stack: Stack) -> AsyncIterator[H2Front]:
-    """Connect with prior knowledge."""
-    raw = await stack.connect()
-    front = H2Front(raw.stream, H2Connection(H2Configuration(header_encoding=None)))
-    front.h2.initiate_connection()
-    await front.flush()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(front.read)
-        yield front
-        await raw.stream.aclose()
-        nursery.cancel_scope.cancel()
-
+from tests.support.fake_engine import hang, open_fake_decoder, saying
+from tests.support.h2_front import connect
+from tests.support.stack import open_stack
 
 STREAM_PHASES = {
     name: phase for name, phase in PHASES.items() if not (phase.queued or phase.connecting)
@@ -241,6 +147,7 @@ async def test_http2_a_request_in_the_drain_is_refused_and_the_others_finish(
                 await front.until(running, b'"content":"a"')
                 await stack.signals.send(signal.SIGTERM)
                 await trio.sleep(7)
+                assert front.goaway == ErrorCodes.NO_ERROR  # open another connection
                 late = await front.ask()
                 await front.until_ended(late)
                 assert front.codes[late] == ErrorCodes.REFUSED_STREAM  # safe to retry elsewhere
