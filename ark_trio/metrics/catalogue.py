@@ -150,10 +150,27 @@ DISCONNECTS: Final = Metric(
     " received, queued, prefill (asked, no token yet), decode.",
     labels=("phase", "outcome"),
 )
+RETRIES: Final = Metric(
+    name="ark_retries_total",
+    kind="counter",
+    help="Calls made again on another decoder, before the first byte.",
+)
 DECODER_READY: Final = Metric(
     name="ark_decoder_ready",
     kind="gauge",
-    help="1: this worker sends requests there.",
+    help="1: this worker sends requests there; 0: it is away, ejected or leaving.",
+    labels=_DECODER,
+)
+DECODER_EJECTED: Final = Metric(
+    name="ark_decoder_ejected",
+    kind="gauge",
+    help="1: it looks well but has failed requests, so this worker leaves it out for a while.",
+    labels=_DECODER,
+)
+EJECTIONS: Final = Metric(
+    name="ark_decoder_ejections_total",
+    kind="counter",
+    help="Times that a decoder was left out for its faults.",
     labels=_DECODER,
 )
 DECODER_RUNNING: Final = Metric(

@@ -90,6 +90,7 @@ class Book:
         tally, model = self.tally, self.models.label(record.model)
         outcome = record.outcome or ""
         tally.count(metrics.REQUESTS, endpoint_of(record.path), model, outcome)
+        tally.count(metrics.RETRIES, by=record.retries)
         if record.status == CLIENT_GONE_STATUS:
             tally.count(metrics.DISCONNECTS, record.phase, outcome)
         if record.queued is not None and record.placed is not None:

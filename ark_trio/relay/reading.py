@@ -5,6 +5,7 @@ import platform
 import trio
 
 import ark_trio
+from ark_trio.fleet.fleet import Fleet
 from ark_trio.metrics import catalogue as metrics
 from ark_trio.metrics.process import read_process
 from ark_trio.metrics.tally import Reading
@@ -14,7 +15,6 @@ from ark_trio.relay.gateway import Gateway
 def take_reading(gateway: Gateway) -> Reading:
     """Return every metric's value."""
     gateway.book.count_so_far()
-    decoders = gateway.fleet.decoders
     limits = gateway.settings.limits
     flags = {
         metrics.RUNNING: gateway.admission.running,
@@ -29,8 +29,22 @@ def take_reading(gateway: Gateway) -> Reading:
     return {
         **gateway.book.tally.read(),
         **{metric.name: [((), float(value))] for metric, value in flags.items()},
-        metrics.DECODER_READY.name: [((str(d.address),), float(d.ready)) for d in decoders],
-        metrics.DECODER_RUNNING.name: [((str(d.address),), float(d.in_flight)) for d in decoders],
+        **_read_decoders(gateway.fleet),
         metrics.BUILD.name: [((ark_trio.__version__, platform.python_version()), 1.0)],
         **read_process(),
+    }
+
+
+def _read_decoders(fleet: Fleet) -> Reading:
+    now = trio.current_time()
+    decoders = [(str(each.address), each) for each in (*fleet.decoders, *fleet.leaving)]
+    return {
+        metrics.DECODER_READY.name: [
+            ((name,), float(each.state(now) == "ready")) for name, each in decoders
+        ],
+        metrics.DECODER_EJECTED.name: [
+            ((name,), float(each.state(now) == "ejected")) for name, each in decoders
+        ],
+        metrics.EJECTIONS.name: [((name,), each.ejection.count) for name, each in decoders],
+        metrics.DECODER_RUNNING.name: [((name,), each.in_flight) for name, each in decoders],
     }

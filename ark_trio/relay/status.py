@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 import ark_trio
+from ark_trio.fleet.decoder import Decoder
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.record import Record
 
@@ -17,6 +18,7 @@ MAX_STREAMS = 1000
 
 def take_status(gateway: Gateway) -> dict[str, Any]:
     """Return what goes on."""
+    fleet = gateway.fleet
     live = [record for record in gateway.book.live if record.queued is not None]
     return {
         "pid": os.getpid(),
@@ -29,15 +31,7 @@ def take_status(gateway: Gateway) -> dict[str, Any]:
             "max_running": gateway.settings.limits.max_requests,
             "max_waiting": gateway.settings.limits.max_waiting,
         },
-        "decoders": [
-            {
-                "decoder": str(decoder.address),
-                "state": "ready" if decoder.ready else "away",
-                "models": list(decoder.served.models) if decoder.served else [],
-                "running": decoder.in_flight,
-            }
-            for decoder in gateway.fleet.decoders
-        ],
+        "decoders": [_seen(decoder) for decoder in (*fleet.decoders, *fleet.leaving)],
         "rates": gateway.book.rates(),
         "streams": [_stream(record) for record in live[:MAX_STREAMS]],
         "streams_not_listed": max(0, len(live) - MAX_STREAMS),
@@ -96,6 +90,8 @@ def _decoder(name: str, views: Mapping[int, Any]) -> dict[str, Any]:
         "state": states.pop() if len(states) == 1 else "mixed",
         "models": sorted({model for view in views.values() for model in view["models"]}),
         "running": sum(view["running"] for view in views.values()),
+        "ejections": sum(view["ejections"] for view in views.values()),
+        "ejected_for_s": max(view["ejected_for_s"] for view in views.values()),
         "seen_by": {str(number): view["state"] for number, view in views.items()},
     }
 
@@ -104,6 +100,19 @@ def _state(gateway: Gateway) -> str:
     if gateway.draining:
         return "draining"
     return "leaving" if gateway.leaving else "serving"
+
+
+def _seen(decoder: Decoder) -> dict[str, Any]:
+    now = trio.current_time()
+    served = decoder.served or decoder.last_served
+    return {
+        "decoder": str(decoder.address),
+        "state": decoder.state(now),
+        "models": list(served.models) if served else [],
+        "running": decoder.in_flight,
+        "ejections": decoder.ejection.count,
+        "ejected_for_s": round(max(0.0, decoder.ejection.until - now), 1),
+    }
 
 
 def _stream(record: Record) -> dict[str, Any]:

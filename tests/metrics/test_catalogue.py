@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from prometheus_client.parser import text_string_to_metric_families
 
-from ark_trio.config import Limits
-from ark_trio.errors import Unreachable
+from ark_trio.config import FleetSettings, Limits
+from ark_trio.errors import InternalError, Unreachable
 from ark_trio.metrics.catalogue import CATALOGUE
 from ark_trio.protocol.step import Step, Usage
 from tests.support.asgi import Client, Exchange, open_client
@@ -21,6 +21,7 @@ from tests.support.fake_engine import (
     MODEL,
     FakeDecoder,
     Script,
+    failing,
     finish,
     hang,
     open_fake_decoder,
@@ -214,6 +215,23 @@ async def _a_decoder_goes(name: str) -> None:
         assert await bench.value(name) == 1
         bench.client.web.gateway.fleet.decoders[0].judge(Unreachable("gone"))
         assert await bench.value(name) == 0
+
+
+@moves("ark_retries_total", "ark_decoder_ejected", "ark_decoder_ejections_total")
+async def _a_decoder_fails(name: str) -> None:
+    rules = FleetSettings(eject_faults=1, policy="round_robin")
+    async with open_fake_decoder(failing(InternalError("broken"))) as broken:
+        async with open_bench(script(), fleet=rules) as bench:
+            both = (bench.decoder.address, broken.address)
+            gateway = bench.client.web.gateway
+            gateway.apply(evolve(gateway.settings, decoders=both))
+            while not broken.engine.calls:
+                await bench.ask().over.wait()
+            labels = {"decoder": str(broken.address)} if "decoder" in name else {}
+            assert await bench.value(name, **labels) == 1
+            if labels:
+                assert await bench.value(name, decoder=str(bench.decoder.address)) == 0
+            assert await bench.value("ark_requests_total", outcome="internal_error") == 0
 
 
 @moves("ark_draining")
