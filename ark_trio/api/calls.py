@@ -1,7 +1,7 @@
 """What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
 import structlog
@@ -40,10 +40,18 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 
-def note_request(model: str, unknown: Sequence[str] = (), *, stream: bool = False) -> None:
-    """Write into the request's record what it asks; fields that nobody knows are told once, at debug."""
-    record = exchange.get().record
+def note_request(
+    model: str,
+    unknown: Sequence[str] = (),
+    *,
+    stream: bool = False,
+    names: Callable[[], Mapping[str, str]] = dict,
+) -> None:
+    """Write down what a request asks; fields that nobody knows are told once, at debug. `names`: see `callers_names`."""
+    here = exchange.get()
+    record = here.record
     record.model, record.stream = model, stream
+    exchange.set(evolve(here, names=names))
     if unknown:
         log.debug("fields_unknown", request_id=record.request_id, fields=list(unknown))
 

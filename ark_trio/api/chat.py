@@ -17,6 +17,8 @@ from ark_trio.api.calls import (
 )
 from ark_trio.protocol.answer_text import AnswerDecoder
 from ark_trio.protocol.ark_request import encode_chat
+from ark_trio.protocol.callers_words import callers_names
+from ark_trio.protocol.chat_body import PARAMETERS
 from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.protocol.chat_stream import ChatStream
@@ -33,7 +35,8 @@ async def create_chat_completion() -> Response:
     The backend call runs in the request's nursery; what it brings comes back through its mailbox.
     """
     chat = parse_chat(await read_json_body())
-    note_request(chat.model, chat.unknown, stream=chat.stream)
+    names = partial(callers_names, chat.params, PARAMETERS)
+    note_request(chat.model, chat.unknown, stream=chat.stream, names=names)
     decoder = AnswerDecoder(reading_for(chat.model, chat.reading))
     ask = ask_for(
         chat.model,
@@ -46,7 +49,9 @@ async def create_chat_completion() -> Response:
     steps = open_steps(ask, decoder)
     answer_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
     if not chat.stream:
-        fold = ChatFold(id=answer_id, created=created, model=chat.model, n=chat.n)
+        fold = ChatFold(
+            id=answer_id, created=created, model=chat.model, n=chat.n, functions=chat.functions
+        )
         return await reply_with_whole(steps, fold)
     answer = ChatStream(
         id=answer_id,
@@ -55,5 +60,6 @@ async def create_chat_completion() -> Response:
         n=chat.n,
         include_usage=chat.include_usage,
         continuous_usage=chat.continuous_usage,
+        functions=chat.functions,
     )
     return await reply_with_stream(steps, answer)

@@ -15,6 +15,8 @@ from ark_trio.api.calls import (
     reply_with_whole,
 )
 from ark_trio.protocol.ark_request import encode_completion
+from ark_trio.protocol.callers_words import callers_names
+from ark_trio.protocol.completion_body import PARAMETERS
 from ark_trio.protocol.completion_fold import CompletionFold
 from ark_trio.protocol.completion_request import parse_completion
 from ark_trio.protocol.completion_stream import CompletionStream
@@ -30,7 +32,8 @@ blueprint = Blueprint("completions", __name__)
 async def create_completion() -> Response:
     """Complete one or several prompts, each by a call of its own."""
     asked = parse_completion(await read_json_body())
-    note_request(asked.model, asked.unknown, stream=asked.stream)
+    names = partial(callers_names, asked.params, PARAMETERS)
+    note_request(asked.model, asked.unknown, stream=asked.stream, names=names)
     prompts = len(asked.prompts)
     reading = Reading(
         reasoning="off",

@@ -7,7 +7,7 @@ the handler, which starts the backend call in it.
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
@@ -35,6 +35,8 @@ class Exchange:
     gateway: Gateway
     key: Key | None = None
     """Whose request it is; None: nobody has been asked to say."""
+    names: Callable[[], Mapping[str, str]] = dict
+    """Tells what the caller calls the engine's inputs, where it is not the same."""
 
 
 exchange: ContextVar[Exchange] = ContextVar("exchange")

@@ -18,6 +18,7 @@ from ark_trio.errors import (
     NotFound,
     RequestTimeout,
 )
+from ark_trio.protocol.callers_words import in_callers_words
 from ark_trio.protocol.error_body import error_body
 
 _HTTP_ERRORS: dict[int, tuple[type[ArkError], str]] = {
@@ -36,7 +37,7 @@ def json_reply(body: Any, status: int = 200) -> Response:
 
 async def reply_to_ark_error(error: ArkError) -> Response:
     """Return the reply to a failure before the first byte, and record it."""
-    error = as_told(error)
+    error = in_callers_words(as_told(error), exchange.get().names())
     exchange.get().record.end_failed(error)
     reply = json_reply(error_body(error), error.status)
     if error.retry_after_s is not None:

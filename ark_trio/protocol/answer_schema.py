@@ -8,6 +8,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+ChatFinishReason = FinishReason | Literal["function_call"]
 
 
 @frozen(kw_only=True)
@@ -90,6 +91,8 @@ class AssistantMessage:
     reasoning_content: str = ""
     reasoning: str = ""
     tool_calls: tuple[MessageToolCall, ...] = ()
+    function_call: CalledFunction | None = None
+    """Where the request has functions, which are deprecated."""
 
 
 @frozen(kw_only=True)
@@ -99,7 +102,7 @@ class ChatChoice:
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
 
 
 @frozen(kw_only=True)
@@ -141,6 +144,8 @@ class ChatDelta:
     reasoning_content: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    function_call: FunctionDelta | None = None
+    """Where the request has functions, which are deprecated."""
 
 
 @frozen(kw_only=True)
@@ -150,7 +155,7 @@ class ChatChunkChoice:
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason | None
+    finish_reason: ChatFinishReason | None
 
 
 @frozen(kw_only=True)

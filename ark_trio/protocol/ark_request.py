@@ -13,6 +13,7 @@ from ark_trio.protocol.chat_request import ChatRequest
 from ark_trio.protocol.completion_body import PARAMETERS as COMPLETION_PARAMETERS
 from ark_trio.protocol.completion_body import Prompt
 from ark_trio.protocol.completion_request import CompletionRequest
+from ark_trio.protocol.function_call import in_todays_words
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import Parameter, engine_inputs
 from ark_trio.protocol.tokenize import DetokenizeBody, TokenizeBody
@@ -76,7 +77,8 @@ def _fill(request: ark_pb2.InferenceRequest, key: str, value: Any, *, param: str
         raise InvalidRequest(f"{place}: {error.reason}.", param=place) from error
 
 
-def _fill_messages(request: ark_pb2.InferenceRequest, messages: Sequence[Message]) -> None:
+def _fill_messages(request: ark_pb2.InferenceRequest, given: Sequence[Message]) -> None:
+    messages = list(in_todays_words(given))
     # The flat lists are what older engines know; `messages`, where it says more, is the truth for the others.
     texts = [message.text for message in messages]
     plain = [text.encode() for text in texts if text is not None]

@@ -10,6 +10,13 @@ from typing import Annotated, Any, Final, Literal
 from attrs import NOTHING, frozen
 
 from ark_trio.protocol.fault import Fault
+from ark_trio.protocol.function_call import (
+    check_function_call,
+    function_call_inputs,
+    functions_inputs,
+    parse_function_call,
+    parse_functions,
+)
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import (
     Parameter,
@@ -23,6 +30,8 @@ from ark_trio.protocol.sampling_body import SamplingBody
 from ark_trio.protocol.structure import NOT_EMPTY, Bounds, structure
 from ark_trio.protocol.thinking import Thinking, effort_inputs, parse_thinking, thinking_inputs
 from ark_trio.protocol.tool import (
+    Function,
+    FunctionName,
     NamedChoice,
     Tool,
     check_tool_choice,
@@ -75,6 +84,23 @@ class ChatBody(SamplingBody):
         note="needs tools",
     )
     parallel_tool_calls: bool | None = forwarded("bool_")
+    functions: list[dict[str, Any]] | None = forwarded(
+        "value_list",
+        key="tools",
+        spread=functions_inputs,
+        parse=parse_functions,
+        shape=Annotated[tuple[Function, ...], NOT_EMPTY] | None,
+        note="deprecated: as tools, with parallel_tool_calls false; the call is told as function_call",
+    )
+    function_call: Any = forwarded(
+        "string_",
+        "struct_",
+        key="tool_choice",
+        spread=function_call_inputs,
+        parse=parse_function_call,
+        shape=Literal["none", "auto"] | FunctionName | None,
+        note="deprecated: as tool_choice; needs functions",
+    )
     reasoning_effort: str | None = forwarded(
         "string_",
         spread=effort_inputs,
@@ -105,8 +131,6 @@ class ChatBody(SamplingBody):
     web_search_options: Any = refused("web search is not available here")
     prediction: Any = refused("predicted outputs are not available here")
     moderation: Any = refused("moderation is not available here")
-    functions: Any = refused("is no longer supported: use tools")
-    function_call: Any = refused("is no longer supported: use tool_choice")
     store: Any = refused("answers can't be stored here", unless=(False,))
 
     def __attrs_post_init__(self) -> None:
@@ -114,6 +138,9 @@ class ChatBody(SamplingBody):
         if self.top_logprobs is not None and not self.logprobs:
             raise Fault("is allowed only when logprobs is true", place="top_logprobs")
         check_tool_choice(self.tool_choice, self.tools)
+        check_function_call(self.function_call, self.functions)
+        if self.functions is not None and self.tools is not None:
+            raise Fault("can't be combined with tools", place="functions")
         self.check_constraints()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from ark_trio.protocol.choice import Choice, choice_of, expect_all_ended, open_choices
+from ark_trio.protocol.function_call import told_finish
 from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta, Usage
 from ark_trio.protocol.usage_body import usage_body
 
@@ -34,10 +35,20 @@ class _Said:
 class ChatFold:
     """Collects one answer. Tool calls are merged by their index, so choices and calls may interleave."""
 
-    def __init__(self, *, id: str, created: int, model: str, n: int = 1) -> None:  # noqa: A002 - OpenAI's name
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - OpenAI's name
+        created: int,
+        model: str,
+        n: int = 1,
+        functions: bool = False,
+    ) -> None:
+        """`functions`: calls are told in the words of 2023."""
         self._constant = {"id": id, "object": "chat.completion", "created": created, "model": model}
         self._choices = open_choices(id, n)
         self._said = [_Said() for _ in range(n)]
+        self._functions = functions
         self._usage: Usage | None = None
 
     def feed(self, step: Step) -> None:
@@ -63,7 +74,7 @@ class ChatFold:
         return {
             **self._constant,
             "choices": [
-                _choice_body(choice, said)
+                _choice_body(choice, said, functions=self._functions)
                 for choice, said in zip(self._choices, self._said, strict=True)
             ],
             "usage": usage_body(self._usage),
@@ -83,16 +94,16 @@ class ChatFold:
             choice.end(delta.finish_reason)
 
 
-def _choice_body(choice: Choice, said: _Said) -> dict[str, Any]:
+def _choice_body(choice: Choice, said: _Said, *, functions: bool) -> dict[str, Any]:
     return {
         "index": choice.index,
-        "message": _message_body(said),
+        "message": _message_body(said, functions=functions),
         "logprobs": {"content": said.logprobs} if said.logprobs else None,
-        "finish_reason": choice.finish_reason,
+        "finish_reason": told_finish(choice.finish_reason, functions=functions),
     }
 
 
-def _message_body(said: _Said) -> dict[str, Any]:
+def _message_body(said: _Said, *, functions: bool) -> dict[str, Any]:
     content = "".join(said.content)
     message: dict[str, Any] = {
         "role": "assistant",
@@ -102,8 +113,11 @@ def _message_body(said: _Said) -> dict[str, Any]:
     if reasoning := "".join(said.reasoning):
         # Clients read one or the other.
         message |= {"reasoning_content": reasoning, "reasoning": reasoning}
-    if said.calls:
-        message["tool_calls"] = [_call_body(call) for _, call in sorted(said.calls.items())]
+    calls = [_call_body(call) for _, call in sorted(said.calls.items())]
+    if calls and functions:
+        message["function_call"] = calls[0]["function"]
+    elif calls:
+        message["tool_calls"] = calls
     return message
 
 

@@ -26,6 +26,8 @@ class ChatRequest:
     """One more chunk at the end of a stream, with the totals."""
     continuous_usage: bool = False
     """The totals so far on every chunk of a stream."""
+    functions: bool = False
+    """Calls are told in the words of 2023 (see `function_call`)."""
     n: int = 1
     """Choices asked for. Forwarded only if the client set it."""
     reading: Reading = field(factory=Reading)
@@ -56,6 +58,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         stream=bool(parsed.stream),
         include_usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
+        functions=parsed.functions is not None,
         n=n,
         max_tokens=limit and limit * n,
         batch=parsed.batch or parsed.service_tier == "flex",
@@ -77,9 +80,11 @@ def _params(parsed: ChatBody) -> dict[str, Any]:
 
 
 def _reading(parsed: ChatBody) -> Reading:
-    tools = parsed.tools if parsed.tool_choice != "none" else None
+    names = [tool["function"]["name"] for tool in parsed.tools or ()]
+    names += [function["name"] for function in parsed.functions or ()]
+    may_call = "none" not in (parsed.tool_choice, parsed.function_call)
     return Reading(
-        tool_names=frozenset(tool["function"]["name"] for tool in tools or ()),
+        tool_names=frozenset(names if may_call else ()),
         include_reasoning=parsed.include_reasoning is not False,
         separate_reasoning=parsed.separate_reasoning is not False,
         top_logprobs=(parsed.top_logprobs or 0) if parsed.logprobs else None,

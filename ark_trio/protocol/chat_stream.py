@@ -12,6 +12,7 @@ import orjson
 from ark_trio.errors import ArkError
 from ark_trio.protocol.choice import Choice, choice_of, expect_all_ended, open_choices
 from ark_trio.protocol.error_body import error_frames
+from ark_trio.protocol.function_call import told_finish
 from ark_trio.protocol.sse import DONE
 from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta, Usage
 from ark_trio.protocol.usage_body import usage_body
@@ -33,11 +34,15 @@ class ChatStream:
         n: int = 1,
         include_usage: bool = False,
         continuous_usage: bool = False,
+        functions: bool = False,
     ) -> None:
+        """`functions`: calls are told in the words of 2023."""
         constant = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
         self._head = b"data: " + orjson.dumps(constant)[:-1]
         self._heads = [b'%b,"choices":[{"index":%d,"delta":' % (self._head, i) for i in range(n)]
         self._choices = open_choices(id, n)
+        self._call_pieces = _function_call_pieces if functions else _tool_call_pieces
+        self._functions = functions
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
         self._usage: Usage | None = None
@@ -94,12 +99,15 @@ class ChatStream:
             text = b'{"content":' + orjson.dumps(delta.content) + b"}"
             chunks += self._heads[choice.index] + text + self._content_tail
         if delta.finish_reason is not None:
-            chunks += self._chunk(choice, {}, finish_reason=choice.end(delta.finish_reason))
+            reason = told_finish(choice.end(delta.finish_reason), functions=self._functions)
+            chunks += self._chunk(choice, {}, finish_reason=reason)
         return chunks
 
     def _rich_chunks(self, choice: Choice, delta: ChoiceDelta) -> bytes:
         logprobs = {"content": delta.logprobs} if delta.logprobs else None
-        pieces = list(_pieces(choice, delta))
+        pieces = [*_text_pieces(delta)]
+        for call in delta.tool_calls:
+            pieces += self._call_pieces(choice, call)
         if logprobs and not pieces:
             # A token whose text is not out yet.
             pieces.append({"content": ""})
@@ -122,8 +130,8 @@ class ChatStream:
         return self._heads[choice.index] + orjson.dumps(delta) + b"," + rest + b"]" + self._tail
 
 
-def _pieces(choice: Choice, delta: ChoiceDelta) -> Iterator[dict[str, Any]]:
-    """Yield the deltas of a step that has more than text: what it says, then its tool calls."""
+def _text_pieces(delta: ChoiceDelta) -> Iterator[dict[str, Any]]:
+    """Yield the delta of what a step says, if it says anything."""
     said: dict[str, Any] = {}
     if delta.reasoning:
         # Clients read one or the other.
@@ -132,11 +140,9 @@ def _pieces(choice: Choice, delta: ChoiceDelta) -> Iterator[dict[str, Any]]:
         said["content"] = delta.content
     if said:
         yield said
-    for call in delta.tool_calls:
-        yield from _call_pieces(choice, call)
 
 
-def _call_pieces(choice: Choice, call: ToolCallDelta) -> Iterator[dict[str, Any]]:
+def _tool_call_pieces(choice: Choice, call: ToolCallDelta) -> Iterator[dict[str, Any]]:
     head = choice.opens(call)
     if head is not None:
         function = {"name": head.name, "arguments": ""}
@@ -149,3 +155,13 @@ def _call_pieces(choice: Choice, call: ToolCallDelta) -> Iterator[dict[str, Any]
 
 def _call_piece(call: dict[str, Any]) -> dict[str, Any]:
     return {"tool_calls": [call]}
+
+
+def _function_call_pieces(choice: Choice, call: ToolCallDelta) -> Iterator[dict[str, Any]]:
+    head = choice.opens(call)
+    if call.index > 0:
+        return  # there is room for one
+    if head is not None:
+        yield {"function_call": {"name": head.name, "arguments": ""}}
+    if call.arguments:
+        yield {"function_call": {"arguments": call.arguments}}

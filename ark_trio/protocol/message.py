@@ -123,7 +123,7 @@ class Message:
     content: str | tuple[Part, ...] | None = field(
         default=None, metadata={STRUCTURE: _content, SHAPE: _CONTENT}
     )
-    """None only on an assistant's turn that says something in another field."""
+    """None only on an assistant's turn that says something in another field, and of a function that returned nothing."""
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = field(
         default=(), metadata={STRUCTURE: _tool_calls, SHAPE: tuple[ToolCall, ...] | None}
@@ -139,7 +139,8 @@ class Message:
 
     def __attrs_post_init__(self) -> None:
         """Refuse a turn that says nothing."""
-        if self.content is None and not (self.role == "assistant" and self._says_something_else):
+        silent = self.role == "function" or (self.role == "assistant" and self._says_something_else)
+        if self.content is None and not silent:
             raise Fault("is required", place="content")
 
     @property

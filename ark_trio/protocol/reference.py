@@ -33,7 +33,7 @@ code {{ background: #f3f3f3; padding: 0 .2rem; }}
 _DEVIATIONS: Final = (
     (
         "`functions`, `function_call`",
-        "a 400: superseded by `tools` in 2023; messages of that time are carried on",
+        "deprecated in 2023: engines get them as `tools`, and the answer has `function_call`; so do messages of that time",
     ),
     (
         "`store: true`, audio, web search, predictions, moderation",

@@ -5,7 +5,7 @@ import trio
 
 from ark_trio.config import Limits
 from ark_trio.errors import ArkError, InternalError, InvalidRequest, Overloaded, Unavailable
-from ark_trio.protocol.step import ChoiceDelta, Step
+from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta
 from ark_trio.rpc.outbox import Outbox
 from tests.support.asgi import Client, Exchange, open_client
 from tests.support.fake_engine import (
@@ -449,3 +449,28 @@ async def test_a_client_that_reads_slowly_is_not_the_engines_delay(
             await exchange.over.wait()
     assert len(exchange.text) == 600_000
     assert exchange.frames[-1] == "[DONE]"
+
+
+async def test_a_refusal_of_the_engine_names_what_the_caller_wrote():
+    error = InvalidRequest("response_format: the schema has no value.", param="response_format")
+    request = body(guided_json={"type": "integer"}, stream=False)
+    answer = await ask(failing(error), request)
+    assert answer.status == 400
+    assert answer.json["error"]["param"] == "guided_json"
+    assert answer.json["error"]["message"] == "guided_json: the schema has no value."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_functions_are_asked_as_tools_and_answered_in_the_words_of_2023(stream: bool):
+    async def script(call: Call, outbox: Outbox) -> None:
+        assert call.inputs["tools"] == [{"type": "function", "function": {"name": "add"}}]
+        made = ToolCallDelta(index=0, id="x", name="add", arguments="{}")
+        await outbox.put(call.say(Step(choices=(ChoiceDelta(tool_calls=(made,)),))))
+        await outbox.put(call.say(finish("tool_calls")))
+
+    answer = await ask(script, body(functions=[{"name": "add"}], stream=stream))
+    assert answer.status == 200
+    said = answer.body.decode()
+    assert '"finish_reason":"function_call"' in said
+    assert '"function_call":{"name":"add","arguments":' in said
+    assert "tool_calls" not in said

@@ -71,13 +71,8 @@ def test_reasoning_is_carried_by_either_name(field):
     assert got["messages"][1] == {"role": "assistant", "content": "x", "reasoning_content": "hm"}
 
 
-def test_refusals_and_old_function_calls_are_carried():
-    call = {"name": "f", "arguments": "{}"}
-    turns = [
-        {"role": "assistant", "content": None, "function_call": call},
-        {"role": "function", "content": "42", "name": "f"},
-        {"role": "assistant", "content": None, "refusal": "no"},
-    ]
+def test_refusals_are_carried():
+    turns = [USER, {"role": "assistant", "content": None, "refusal": "no"}]
     assert inputs(*turns)["messages"] == turns
 
 

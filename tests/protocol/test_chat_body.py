@@ -99,6 +99,8 @@ EXAMPLES: dict[str, list[Any]] = {
     "tools": [[TOOL]],
     "tool_choice": ["required", {"type": "function", "function": {"name": "look_up"}}],
     "parallel_tool_calls": [False],
+    "functions": [[TOOL["function"]]],
+    "function_call": ["none", {"name": "look_up"}],
     "reasoning_effort": ["low"],
     "verbosity": ["low"],
     "top_k": [40],
@@ -126,6 +128,7 @@ EXAMPLES: dict[str, list[Any]] = {
 NEEDS: dict[str, Any] = {
     "top_logprobs": {"logprobs": True},
     "tool_choice": {"tools": [TOOL]},
+    "function_call": {"functions": [TOOL["function"]]},
 }
 CHANGED: dict[str, Callable[[Any], dict[str, Any]]] = {
     "logprobs": lambda _: {"logprobs": 1},
@@ -147,6 +150,15 @@ CHANGED: dict[str, Callable[[Any], dict[str, Any]]] = {
     "guided_choice": lambda choices: {
         "guided_grammar": "root ::= " + " | ".join(f'"{choice}"' for choice in choices)
     },
+    "functions": lambda functions: {
+        "tools": [{"type": "function", "function": function} for function in functions],
+        "parallel_tool_calls": False,
+    },
+    "function_call": lambda choice: {
+        "tool_choice": choice
+        if isinstance(choice, str)
+        else {"type": "function", "function": choice}
+    },
     "thinking": lambda given: {
         "chat_template_kwargs": dict.fromkeys(("thinking", "enable_thinking"), bool(given))
     },
@@ -158,7 +170,7 @@ ACTED_ON |= {"include_reasoning", "separate_reasoning", "service_tier"}
 CANNOT_CHANGE_A_RESULT = {"metadata", "user", "safety_identifier", "request_id"}
 CANNOT_CHANGE_A_RESULT |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
 REFUSED = {"audio", "modalities", "web_search_options", "prediction", "moderation"}
-REFUSED |= {"functions", "function_call", "store"}
+REFUSED |= {"store"}
 
 
 def named(treatment, table=PARAMETERS):

@@ -194,8 +194,6 @@ def test_a_body_that_is_no_json_object_is_a_400_without_param(body):
         {"web_search_options": {}},
         {"prediction": {"type": "content"}},
         {"moderation": {}},
-        {"functions": []},
-        {"function_call": "auto"},
         {"store": True},
         {"store": 0},
     ],

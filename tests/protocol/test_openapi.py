@@ -130,10 +130,13 @@ def test_any_json_is_tokens_to_make_or_a_400(value):
             continue
 
 
-@given(st.lists(STEPS, max_size=4), st.booleans(), st.booleans())
-def test_chat_answers_are_as_described_whatever_the_engine_says(steps, usage, continuous):
-    stream = ChatStream(**MADE, n=3, include_usage=usage, continuous_usage=continuous)
-    fold = ChatFold(**MADE, n=3)
+@given(st.lists(STEPS, max_size=4), st.booleans(), st.booleans(), st.booleans())
+def test_chat_answers_are_as_described_whatever_the_engine_says(
+    steps, usage, continuous, functions
+):
+    options = {"include_usage": usage, "continuous_usage": continuous, "functions": functions}
+    stream = ChatStream(**MADE, n=3, **options)
+    fold = ChatFold(**MADE, n=3, functions=functions)
     try:
         body = b"".join(map(stream.feed, steps))
         for each in steps:
