@@ -37,13 +37,19 @@ class Lease:
     """A decoder's channel, lent for one request."""
 
     channel: ArkChannel
-    _load: Load
+    _decoder: "Decoder"
     _number: int
-    first_token_s: float | None = None
+    _judged: bool = False
 
     def first_token(self) -> None:
         """The request's first token has come."""
-        self.first_token_s = self._load.first_token(self._number, trio.current_time())
+        self._decoder.load.first_token(self._number, trio.current_time())
+
+    def judge(self, error: ArkError | None) -> None:
+        """Take how the request ended; of several who tell it the first counts."""
+        if not self._judged:
+            self._judged = True
+            self._decoder.judge(error)
 
 
 @define(kw_only=True, eq=False)
@@ -109,7 +115,7 @@ class Decoder:
             raise Unreachable("The engine behind this model is not there any more.")
         number = self.load.begin(work, trio.current_time())
         try:
-            yield Lease(channel=self._channel, load=self.load, number=number)
+            yield Lease(channel=self._channel, decoder=self, number=number)
         finally:
             self.load.end(number, work)
             if self.in_flight == 0:

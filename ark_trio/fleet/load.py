@@ -51,20 +51,15 @@ class Load:
         self._waiting[number] = (now, work)
         return number
 
-    def first_token(self, number: int, now: float) -> float | None:
-        """A request's first token came. Returns how long that took; None: it had come before."""
+    def first_token(self, number: int, now: float) -> None:
+        """A request's first token came; what comes after it is none."""
         if (waited := self._waiting.pop(number, None)) is None:
-            return None
+            return
         since, work = waited
         self.tokens -= work.prompt
-        took_s = now - since
-        old = self._remembered(now)
-        share = math.exp(-max(0.0, now - self._pace_at) / _MEMORY_S)
-        seen = _pace(took_s, work)
         # A worse time is believed at once, a better one as the worse grows old: a cached prompt says little of the next.
-        self._pace_s = max(seen, seen + (old - seen) * share)
+        self._pace_s = max(_pace(now - since, work), self._remembered(now))
         self._pace_at = now
-        return took_s
 
     def end(self, number: int, work: Work) -> None:
         """The request is over, however it ended."""

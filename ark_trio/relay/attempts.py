@@ -109,13 +109,12 @@ class Attempts:
         with decoder.lease(ask.work) as lease:
             attempt = Attempt(sink, lease)
             # What is found wrong with the answer later is told by the record, when the request ends.
-            ask.record.ask(str(decoder.address), decoder.judge)
+            ask.record.ask(str(decoder.address), lease.judge)
             try:
                 await self._call(ask, lease, attempt)
             finally:
                 if error := attempt.kept or sink.error:
-                    ask.record.judge = None
-                    decoder.judge(error)
+                    lease.judge(error)
             return attempt.kept
 
     async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:

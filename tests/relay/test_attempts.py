@@ -229,7 +229,7 @@ async def goes_on_after_the_end(call: Call, outbox: Outbox) -> None:
 async def test_what_is_wrong_with_an_answer_is_the_decoders_fault_when_it_ends(
     script: Script, stream: bool
 ):
-    limits = Limits(first_token_s=0.3, between_tokens_s=0.3)
+    limits = Limits(first_token_s=1, between_tokens_s=1)
     async with fleet_of(script, limits=limits, eject_faults=2) as (client, _):
         (decoder,) = client.web.gateway.fleet.decoders
         for count in (0, 1):
