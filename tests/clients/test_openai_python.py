@@ -1,32 +1,32 @@
 """openai-python: sync, async, streaming helpers, `.parse` with a schema."""
 
 import asyncio
+import json
 from typing import Any, Literal
 
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
-from tests.clients.conftest import MODEL, Stack
+from tests.clients.conftest import MODEL, MUST_CALL, Stack
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
 
-LONG: dict[str, str] = {
-    "echo": "count=1000000 gap_s=0.01",
-    "real": "Write a very long story about a fox and a crow. Do not stop.",
-}
 ADD: Any = {
     "type": "function",
     "function": {
         "name": "add",
         "parameters": {
             "type": "object",
-            "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
         },
     },
 }
-CALL = '{"tool": [{"name": "add", "arguments": {"a": 2, "b": 3}}], "pieces": 4}'
+ASKED: Any = {"model": MODEL, "max_tokens": 100, "temperature": 0}
 
 
 class City(BaseModel):
@@ -44,8 +44,18 @@ def ask(content: str) -> Any:
     return [{"role": "user", "content": content}]
 
 
-def long_text(stack: Stack, request: pytest.FixtureRequest) -> str:
-    return LONG["real" if stack is request.getfixturevalue("real") else "echo"]
+def sum_of(call: Any) -> str:
+    """What the tool answers to a call, whose arguments must be good."""
+    assert call.name == "add"
+    given = json.loads(call.arguments)
+    assert given.keys() == {"a", "b"}
+    return str(given["a"] + given["b"])
+
+
+def next_turn(message: Any, call: Any) -> Any:
+    """What follows a message with a tool call."""
+    answer = {"role": "tool", "tool_call_id": call.id, "content": sum_of(call.function)}
+    return [message, answer, *ask("It is 5.")]
 
 
 def test_a_stream_and_the_same_in_one_piece_say_the_same(stack: Stack):
@@ -92,8 +102,8 @@ def test_the_streaming_helper_collects_the_answer(stack: Stack):
     assert all(len(entry.top_logprobs) <= 2 for entry in logprobs.content)
 
 
-def test_parse_gives_an_instance_of_the_schema(stack: Stack, request: pytest.FixtureRequest):
-    on_echo = stack is not request.getfixturevalue("real")
+def test_parse_gives_an_instance_of_the_schema(stack: Stack):
+    on_echo = stack.engine == "echo"
     text = '{"text": "{\\"name\\": \\"Rome\\", \\"millions\\": 3}"}' if on_echo else "A big city?"
     with client_of(stack) as client:
         parsed = client.chat.completions.parse(
@@ -103,26 +113,61 @@ def test_parse_gives_an_instance_of_the_schema(stack: Stack, request: pytest.Fix
     assert isinstance(city, City)
 
 
-def test_a_tool_loop(echo: Stack):
-    with client_of(echo) as client:
-        first = ask(CALL)
-        answer = client.chat.completions.create(model=MODEL, messages=first, tools=[ADD])
+def test_a_tool_loop(stack: Stack):
+    with client_of(stack) as client:
+        first = ask(stack.call)
+        answer = client.chat.completions.create(**ASKED, **MUST_CALL, messages=first, tools=[ADD])
         assert answer.choices[0].finish_reason == "tool_calls"
         message = answer.choices[0].message
         assert message.tool_calls is not None
         call: Any = message.tool_calls[0]
-        assert call.function.arguments == '{"a":2,"b":3}'
-        turn: Any = [
-            *first,
-            message,
-            {"role": "tool", "tool_call_id": call.id, "content": "5"},
-            *ask("It is 5."),
-        ]
-        second = client.chat.completions.create(model=MODEL, messages=turn, tools=[ADD])
-        assert second.choices[0].message.content == "It is 5."
-        with client.chat.completions.stream(model=MODEL, messages=first, tools=[ADD]) as stream:
+        turns: Any = [*first, *next_turn(message, call)]
+        second = client.chat.completions.create(**ASKED, messages=turns, tools=[ADD])
+        said = second.choices[0].message.content
+        assert said == "It is 5." if stack.engine == "echo" else said
+        with client.chat.completions.stream(
+            **ASKED, **MUST_CALL, messages=first, tools=[ADD]
+        ) as stream:
             streamed: Any = stream.get_final_completion().choices[0].message.tool_calls
-        assert streamed[0].function.arguments == '{"a":2,"b":3}'
+        assert [json.loads(each.function.arguments) for each in streamed] == [
+            json.loads(call.function.arguments)
+        ]
+
+
+def test_functions_of_2023_are_called_and_answered(stack: Stack):
+    with client_of(stack) as client:
+        asked: Any = {**ASKED, "functions": [ADD["function"]], "function_call": {"name": "add"}}
+        first = ask(stack.call)
+        answer = client.chat.completions.create(**asked, messages=first)
+        assert answer.choices[0].finish_reason == "function_call"
+        message = answer.choices[0].message
+        assert message.tool_calls is None
+        assert message.function_call is not None
+        result = {"role": "function", "name": "add", "content": sum_of(message.function_call)}
+        turns: Any = [*first, message, result, *ask("It is 5.")]
+        second = client.chat.completions.create(**ASKED, messages=turns)
+        assert second.choices[0].message.content
+        chunks = list(client.chat.completions.create(**asked, messages=first, stream=True))
+        deltas = [c.choices[0].delta.function_call for c in chunks]
+        arguments = "".join(delta.arguments or "" for delta in deltas if delta is not None)
+        assert json.loads(arguments) == json.loads(message.function_call.arguments)
+        assert chunks[-1].choices[0].finish_reason == "function_call"
+
+
+def test_reasoning_is_seen_apart_from_the_answer(stack: Stack):
+    text, more = stack.thought
+    with client_of(stack) as client:
+        asked: Any = {"model": MODEL, "messages": ask(text), "extra_body": more}
+        message = client.chat.completions.create(**asked).choices[0].message
+        assert message.content == "Yes."
+        assert message.model_extra is not None
+        assert message.model_extra["reasoning_content"] == "let me see"
+        deltas = [
+            chunk.choices[0].delta for chunk in client.chat.completions.create(**asked, stream=True)
+        ]
+    assert "".join(delta.content or "" for delta in deltas) == "Yes."
+    extras = [delta.model_extra or {} for delta in deltas]
+    assert "".join(extra.get("reasoning_content", "") for extra in extras) == "let me see"
 
 
 def test_errors_are_the_sdk_s_own(stack: Stack):
@@ -147,11 +192,11 @@ def test_a_failure_in_mid_stream_is_raised_after_the_text_before_it(echo: Stack)
     assert said == ["", "0 ", "1 "]
 
 
-def test_an_abort_in_mid_stream_reaches_the_decoder(stack: Stack, request: pytest.FixtureRequest):
+def test_an_abort_in_mid_stream_reaches_the_decoder(stack: Stack):
     before = stack.cancelled()
     with client_of(stack) as client:
         with client.chat.completions.create(
-            model=MODEL, messages=ask(long_text(stack, request)), max_tokens=2000, stream=True
+            model=MODEL, messages=ask(stack.long_text), max_tokens=2000, stream=True
         ) as stream:
             for _ in zip(range(4), stream, strict=False):
                 pass
@@ -174,7 +219,7 @@ def test_completions_and_models(stack: Stack):
         assert client.models.retrieve(MODEL).id == MODEL
 
 
-def test_the_async_client_streams_fails_and_aborts(stack: Stack, request: pytest.FixtureRequest):
+def test_the_async_client_streams_fails_and_aborts(stack: Stack):
     async def main() -> None:
         async with AsyncOpenAI(base_url=stack.base_url, api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(
@@ -185,7 +230,7 @@ def test_the_async_client_streams_fails_and_aborts(stack: Stack, request: pytest
             with pytest.raises(openai.BadRequestError):
                 await client.chat.completions.create(model=MODEL, messages=ask("hi"), n=0)
             async with await client.chat.completions.create(
-                model=MODEL, messages=ask(long_text(stack, request)), max_tokens=2000, stream=True
+                model=MODEL, messages=ask(stack.long_text), max_tokens=2000, stream=True
             ) as long_stream:
                 for _ in range(4):
                     await anext(long_stream)
@@ -195,22 +240,19 @@ def test_the_async_client_streams_fails_and_aborts(stack: Stack, request: pytest
     stack.await_cancel(before)
 
 
-def test_the_async_client_s_tool_loop(echo: Stack):
+def test_the_async_client_s_tool_loop(stack: Stack):
     async def main() -> str | None:
-        async with AsyncOpenAI(base_url=echo.base_url, api_key="none", max_retries=0) as client:
+        async with AsyncOpenAI(base_url=stack.base_url, api_key="none", max_retries=0) as client:
             async with client.chat.completions.stream(
-                model=MODEL, messages=ask(CALL), tools=[ADD]
+                **ASKED, **MUST_CALL, messages=ask(stack.call), tools=[ADD]
             ) as stream:
                 final = await stream.get_final_completion()
-            calls: Any = final.choices[0].message.tool_calls
-            assert calls[0].function.arguments == '{"a":2,"b":3}'
-            turn: Any = [
-                *ask(CALL),
-                final.choices[0].message,
-                {"role": "tool", "tool_call_id": calls[0].id, "content": "5"},
-                *ask("It is 5."),
-            ]
-            second = await client.chat.completions.create(model=MODEL, messages=turn)
+            message = final.choices[0].message
+            assert message.tool_calls is not None
+            call: Any = message.tool_calls[0]
+            turns: Any = [*ask(stack.call), *next_turn(message, call)]
+            second: ChatCompletion = await client.chat.completions.create(**ASKED, messages=turns)
         return second.choices[0].message.content
 
-    assert asyncio.run(main()) == "It is 5."
+    said = asyncio.run(main())
+    assert said == "It is 5." if stack.engine == "echo" else said
