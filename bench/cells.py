@@ -4,6 +4,9 @@ from typing import Any
 
 from attrs import frozen
 
+GRPC = ("stepped", "spread")
+HTTP = ("sse",)
+
 
 @frozen(kw_only=True)
 class Cell:
@@ -13,7 +16,7 @@ class Cell:
     load: str
     """In `bench/load/loads.py`."""
     arguments: dict[str, Any]
-    regimes: tuple[str, ...] = ("stepped", "spread", "sse")
+    regimes: tuple[str, ...] = GRPC + HTTP
     pins: tuple[str, ...] = ("pinned", "unpinned")
     direct: bool = False
     """The decoder is read directly too: what a gateway adds is told against that."""
@@ -22,7 +25,7 @@ class Cell:
 
 
 def _paced(streams: int, pace_ms: int) -> dict[str, Any]:
-    return {"streams": streams, "pace_ms": pace_ms, "warm_s": 0.4, "window_s": 1.6}
+    return {"streams": streams, "pace_ms": pace_ms, "warm_s": 0.3, "window_s": 1.3}
 
 
 def _short(requests: int, *, stream: bool) -> dict[str, Any]:
@@ -36,14 +39,18 @@ CELLS = (
         name="paced300",
         load="paced",
         arguments=_paced(300, 50),
-        regimes=("stepped", "spread"),
+        regimes=GRPC,
         direct=True,
     ),
-    Cell(name="backlog", load="backlog", arguments={"streams": 32, "tokens": 600}),
-    Cell(name="short_stream", load="short", arguments=_short(240, stream=True)),
-    Cell(name="short_whole", load="short", arguments=_short(240, stream=False)),
+    Cell(name="backlog", load="backlog", arguments={"streams": 32, "tokens": 600}, regimes=GRPC),
+    Cell(name="short_stream", load="short", arguments=_short(240, stream=True), regimes=GRPC),
+    Cell(name="short_whole", load="short", arguments=_short(240, stream=False), regimes=GRPC),
     Cell(
-        name="burst", load="burst", arguments={"streams": 100, "tokens": 4, "times": 2}, direct=True
+        name="burst",
+        load="burst",
+        arguments={"streams": 100, "tokens": 4, "times": 2},
+        regimes=GRPC,
+        direct=True,
     ),
     Cell(
         name="held",
@@ -53,4 +60,14 @@ CELLS = (
         pins=("pinned",),
         fresh=True,
     ),
+)
+
+WAYS = {
+    "stepped": "pace=20",
+    "spread": "pace=20",
+    "echo": "count=100 gap_s=0.02",
+}
+"""How each decoder is asked for 100 tokens, one every 20 ms."""
+STEPS = Cell(
+    name="steps", load="steps", arguments={"streams": 100, "tokens": 100}, pins=("unpinned",)
 )

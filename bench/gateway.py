@@ -1,59 +1,88 @@
 """What the gateway costs beside other ways to do the same: `make bench`.
 
-All of it takes about 15 minutes, `QUICK=1` 3, and writes bench/results/ and docs/performance.md. A part of it prints figures
-only: `python bench/gateway.py --load paced100 --regime stepped --stacks ours,strong --rounds 3 --pins pinned`.
+All of it takes about 15 minutes and writes bench/results/gateway.json and docs/performance.md. With `--quick` it takes 3 and
+prints only, as does a part of it:
+`python bench/gateway.py --load paced100 --regime stepped --stacks ours,strong --pins pinned --rounds 3`.
 """
 
 import argparse
 import resource
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-from attrs import evolve
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.cells import CELLS
-from bench.rounds import Sample, rounds_of, said
+from attrs import evolve
+
+from bench.cells import CELLS, GRPC, HTTP
+from bench.figures import Figures
+from bench.report import goals, write_report
+from bench.results import Results, about_here, failures, read_results, write_results
+from bench.rounds import Sample, rounds_of, said, ways_of_writing
 from bench.stacks.lineup import STACKS
 
-REGIMES = ("stepped", "spread", "sse")
+KEPT = Path(__file__).parent / "results" / "gateway.json"
 
 
-def main() -> None:
+def main() -> int:
     args = _arguments()
+    if args.report:
+        write_report(read_results(KEPT))
+        return 0
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     samples = []
-    for regime in args.regime:
-        stacks = [STACKS[name] for name in args.stacks]
-        cells = [
-            evolve(cell, pins=tuple(pin for pin in cell.pins if pin in args.pins))
-            for cell in CELLS
-            if any(map(cell.name.startswith, args.load))
-        ]
-        for sample in rounds_of(regime, cells, stacks, args.rounds):
-            print(said(sample), flush=True)
-            samples.append(sample)
+    for sample in _measure(args):
+        print(said(sample), flush=True)
+        samples.append(sample)
+    results = Results(about=about_here(), samples=tuple(samples))
     _print_medians(samples)
+    print(f"\n{goals(Figures(results))}")
+    if args.whole:
+        write_results(KEPT, results)
+        write_report(results)
+    return 1 if failures(samples) else 0
+
+
+def _measure(args: argparse.Namespace) -> Iterator[Sample]:
+    cells = [
+        evolve(cell, pins=tuple(pin for pin in cell.pins if pin in args.pins))
+        for cell in CELLS
+        if any(map(cell.name.startswith, args.load))
+    ]
+    if args.whole:
+        yield from ways_of_writing()
+    for regime in args.regime:
+        yield from rounds_of(regime, cells, [STACKS[name] for name in args.stacks], args.rounds)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
 
     def words(text: str) -> list[str]:
         return text.split(",")
 
     loads = ", ".join(cell.name for cell in CELLS)
-    parser.add_argument(
-        "--load", type=words, default=[""], help=f"beginnings of names, of: {loads}"
-    )
-    parser.add_argument("--regime", type=words, default=list(REGIMES), help=", ".join(REGIMES))
-    parser.add_argument("--stacks", type=words, default=list(STACKS), help=", ".join(STACKS))
-    parser.add_argument("--pins", type=words, default=["pinned", "unpinned"])
-    parser.add_argument("--rounds", type=int, default=5)
-    return parser.parse_args()
+    regimes = [*GRPC, *HTTP]
+    parser.add_argument("--load", type=words, help=f"beginnings of names, of: {loads}")
+    parser.add_argument("--regime", type=words, help=", ".join(regimes))
+    parser.add_argument("--stacks", type=words, help=", ".join(STACKS))
+    parser.add_argument("--pins", type=words, help="pinned, unpinned")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="two rounds, pinned, no marks")
+    parser.add_argument("--report", action="store_true", help="write the page from the last run")
+    args = parser.parse_args()
+    parts = (args.load, args.regime, args.stacks, args.pins)
+    args.whole = not args.quick and not any(parts)
+    quick = args.quick
+    args.load = args.load or [""]
+    args.regime = args.regime or (list(GRPC) if quick else regimes)
+    args.stacks = args.stacks or (["ours", "strong", "predecessor"] if quick else list(STACKS))
+    args.pins = args.pins or (["pinned"] if quick else ["pinned", "unpinned"])
+    args.rounds = args.rounds or (2 if quick else 5)
+    return args
 
 
 def _print_medians(samples: list[Sample]) -> None:
@@ -77,4 +106,4 @@ def _print_medians(samples: list[Sample]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from bench.cells import Cell
+from bench.cells import HTTP, STEPS, WAYS, Cell
 from bench.stacks.lineup import Running, Stack, pin, running_decoder, running_stack
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +52,23 @@ def rounds_of(
                     yield from turn.measure(order, running)
 
 
+def ways_of_writing() -> Iterator[Sample]:
+    """Tell how each decoder writes, this project's own among them."""
+    for regime, text in WAYS.items():
+        with running_decoder(regime) as decoder:
+            target = {"port": decoder.port, "pid": decoder.pid, "direct": True}
+            arguments = {**STEPS.arguments, "text": text}
+            plan = {"load": STEPS.load, "arguments": arguments, "target": target, "cpus": []}
+            yield Sample(
+                regime=regime,
+                cell=STEPS.name,
+                pin=STEPS.pins[0],
+                stack="direct",
+                round=0,
+                figures=run_load(plan),
+            )
+
+
 class _Turn:
     """One load, one way of pinning, in one round."""
 
@@ -73,13 +90,14 @@ class _Turn:
             else:
                 pin(running[stack.name].pid, server)
                 yield self._load(running[stack.name], client)
-        if self._cell.direct and self._regime != "sse":
+        if self._cell.direct:
             yield self._load(self._decoder, client, direct=True)
 
     def _load(
         self, served: Running, cpus: set[int], *, direct: bool = False, **more: float
     ) -> Sample:
-        target = {"port": served.port, "pid": served.pid, "direct": direct}
+        grpc = direct and self._regime not in HTTP
+        target = {"port": served.port, "pid": served.pid, "direct": grpc}
         plan = {
             "load": self._cell.load,
             "arguments": self._cell.arguments,

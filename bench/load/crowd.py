@@ -75,9 +75,10 @@ class Crowd:
 
     def request(self, *, tokens: int, pace_ms: int, stream: bool = True) -> bytes:
         """Return a request in the target's protocol."""
+        text = f"Tell me of rivers. pace={pace_ms}"
         if self.target.direct:
-            return stream_request(tokens=tokens, pace_ms=pace_ms)
-        return chat_request(tokens=tokens, pace_ms=pace_ms, stream=stream)
+            return stream_request(tokens=tokens, text=text)
+        return chat_request(tokens=tokens, text=text, stream=stream)
 
     def read_until(self, come: Callable[[], bool], within_s: float) -> None:
         """Read until `come()`.

@@ -17,9 +17,9 @@ _HEADERS = (
 _WIDE = 2**30
 
 
-def stream_request(*, tokens: int, pace_ms: int) -> bytes:
+def stream_request(*, tokens: int, text: str) -> bytes:
     """Return a request as the gateways send it."""
-    texts = [b"You are a helpful assistant.", f"Tell me of rivers. pace={pace_ms}".encode()]
+    texts = [b"You are a helpful assistant.", text.encode()]
     inputs = {
         "messages.role": ark_pb2.Value(bytes_list=ark_pb2.BytesList(values=[b"system", b"user"])),
         "messages.content": ark_pb2.Value(bytes_list=ark_pb2.BytesList(values=texts)),

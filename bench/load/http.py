@@ -7,13 +7,12 @@ import time
 from bench.load.tape import Call, Tape
 
 
-def chat_request(*, tokens: int, pace_ms: int, stream: bool) -> bytes:
+def chat_request(*, tokens: int, text: str, stream: bool) -> bytes:
     """Return a chat request as a client sends it."""
-    content = f"Tell me of rivers. pace={pace_ms}"
     system = {"role": "system", "content": "You are a helpful assistant."}
     asked = {
         "model": "bench",
-        "messages": [system, {"role": "user", "content": content}],
+        "messages": [system, {"role": "user", "content": text}],
         "max_tokens": tokens,
         "temperature": 0.7,
         "stream": stream,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.load.crowd import Crowd, Target
-from bench.load.grpc import GrpcCalls
+from bench.load.grpc import GrpcCalls, stream_request
 from bench.load.meter import cpu_s, memory_kb
 from bench.load.tape import Call
 
@@ -152,8 +152,22 @@ def burst(target: Target, *, streams: int, tokens: int, times: int) -> Figures:
     }
 
 
+def steps(target: Target, *, streams: int, tokens: int, text: str) -> Figures:
+    """Read a decoder directly, streams that keep one pace; tell how it writes."""
+    crowd = Crowd(target)
+    request, pids = stream_request(tokens=tokens, text=text), target.pids()
+    before = cpu_s(pids)
+    for _ in range(streams):
+        crowd.connect().ask(request)
+    crowd.read_until(lambda: not crowd.busy, PATIENCE_S)
+    spent = cpu_s(pids) - before
+    expect_whole(crowd.calls, streams, tokens)
+    crowd.close()
+    return {"cpu_us_token": spent / streams / tokens * 1e6, **frames_a_read(crowd)}
+
+
 LOADS: dict[str, Callable[..., Figures]] = {
-    "paced": paced, "backlog": backlog, "held": held, "short": short, "first": first, "burst": burst,
+    "paced": paced, "backlog": backlog, "held": held, "short": short, "first": first, "burst": burst, "steps": steps,
 }  # fmt: skip
 
 

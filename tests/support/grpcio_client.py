@@ -22,7 +22,8 @@ def main(port: str, mode: str, text: str = "", max_tokens: str = "16") -> dict[s
     request.inputs["max_new_tokens"].int64_ = int(max_tokens)
     request.inputs["temperature"].float_ = 0.0
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        return {"stream": stream, "cancel": cancel, "unary": unary}[mode](channel, request)
+        modes = {"stream": stream, "cancel": cancel, "unary": unary, "status": status}
+        return modes[mode](channel, request)
 
 
 def stream(channel: grpc.Channel, request: ark_pb2.InferenceRequest) -> dict[str, Any]:
@@ -54,12 +55,6 @@ def unary(channel: grpc.Channel, request: ark_pb2.InferenceRequest) -> dict[str,
         request_serializer=ark_pb2.InferenceRequest.SerializeToString,
         response_deserializer=ark_pb2.InferenceResponse.FromString,
     )
-    control = channel.unary_unary(
-        PREFIX + "Control",
-        request_serializer=ark_pb2.ControlRequest.SerializeToString,
-        response_deserializer=ark_pb2.ControlResponse.FromString,
-    )
-    status = control(ark_pb2.ControlRequest(control_type=ark_pb2.GetStatus), timeout=10)
     request.method = "classification"
     try:
         call(request, timeout=10)
@@ -69,10 +64,22 @@ def unary(channel: grpc.Channel, request: ark_pb2.InferenceRequest) -> dict[str,
     request.method = "tokenize"
     return {
         "count": call(request, timeout=10).outputs["count"].int64_,
-        "models": list(status.outputs["models"].string_list.values),
-        "cancelled": status.outputs["cancelled"].int64_,
-        "busy": status.outputs["busy"].int64_,
         "unknown": unknown,
+        **status(channel, request),
+    }
+
+
+def status(channel: grpc.Channel, _: ark_pb2.InferenceRequest) -> dict[str, Any]:
+    control = channel.unary_unary(
+        PREFIX + "Control",
+        request_serializer=ark_pb2.ControlRequest.SerializeToString,
+        response_deserializer=ark_pb2.ControlResponse.FromString,
+    )
+    outputs = control(ark_pb2.ControlRequest(control_type=ark_pb2.GetStatus), timeout=10).outputs
+    return {
+        "models": list(outputs["models"].string_list.values),
+        "cancelled": outputs["cancelled"].int64_,
+        "busy": outputs["busy"].int64_,
     }
 
 
