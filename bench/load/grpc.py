@@ -25,7 +25,7 @@ def stream_request(*, tokens: int, text: str) -> bytes:
         "messages.content": ark_pb2.Value(bytes_list=ark_pb2.BytesList(values=texts)),
         "max_new_tokens": ark_pb2.Value(int64_=tokens),
     }
-    body = ark_pb2.InferenceRequest(model_name="bench", inputs=inputs).SerializeToString()
+    body = ark_pb2.InferenceRequest(inputs=inputs).SerializeToString()
     return b"\0" + len(body).to_bytes(4, "big") + body
 
 
