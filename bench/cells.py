@@ -20,6 +20,8 @@ class Cell:
     pins: tuple[str, ...] = ("pinned", "unpinned")
     direct: bool = False
     """The decoder is read directly too: what a gateway adds is told against that."""
+    rounds: int = 5
+    """At most."""
     fresh: bool = False
     """Each stack is started anew: memory that an earlier load left would hide this one's."""
 
@@ -58,6 +60,7 @@ CELLS = (
         arguments={"streams": 2000, "pace_ms": 1000, "window_s": 2.0},
         regimes=("stepped", "sse"),
         pins=("pinned",),
+        rounds=3,
         fresh=True,
     ),
 )

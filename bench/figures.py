@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
 
-from bench.results import Results
+from bench.record import Results
 from bench.rounds import Sample
 
 PINS = ("pinned", "unpinned")

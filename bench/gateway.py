@@ -18,8 +18,8 @@ from attrs import evolve
 
 from bench.cells import CELLS, GRPC, HTTP
 from bench.figures import Figures
+from bench.record import Results, about_here, failures, read_results, write_results
 from bench.report import goals, write_report
-from bench.results import Results, about_here, failures, read_results, write_results
 from bench.rounds import Sample, rounds_of, said, ways_of_writing
 from bench.stacks.lineup import STACKS
 
@@ -42,7 +42,7 @@ def main() -> int:
     print(f"\n{goals(Figures(results))}")
     if args.whole:
         write_results(KEPT, results)
-        write_report(results)
+        write_report(read_results(KEPT))
     return 1 if failures(samples) else 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.figures import PINS, Figures, worst
 from bench.plot import bars
-from bench.results import Results, failures
+from bench.record import Results, failures
 from bench.stacks.lineup import STACKS
 
 ROOT = Path(__file__).parents[1]

@@ -45,7 +45,7 @@ def rounds_of(
             stack.name: lasting.enter_context(running_stack(stack, decoder)) for stack in stacks
         }
         for number in range(rounds):
-            for cell in cells:
+            for cell in [cell for cell in cells if number < cell.rounds]:
                 for how in cell.pins:
                     turn = _Turn(regime, cell, how, number, decoder)
                     order = stacks[number % len(stacks) :] + stacks[: number % len(stacks)]

@@ -4,8 +4,8 @@ import pytest
 
 from bench.figures import Figures
 from bench.gateway import KEPT
+from bench.record import Results, read_results, write_results
 from bench.report import PAGE, tables, write_report
-from bench.results import Results, read_results, write_results
 from bench.rounds import Sample
 
 
