@@ -18,9 +18,10 @@ from ark_trio.errors import DeadlineExceeded
 from ark_trio.protocol.reading import Reading, ReasoningMark
 from ark_trio.protocol.several import Numbered
 from ark_trio.protocol.tool_text import MARKED, Syntax
-from ark_trio.relay.answer import Decoder, Fold, Steps, StreamEncoder, fold_answer, stream_answer
+from ark_trio.relay.answer import Fold, fold_answer, stream_answer
 from ark_trio.relay.ask import Ask, Encode
 from ark_trio.relay.several import open_parts
+from ark_trio.relay.steps import Decoder, Steps, StreamEncoder
 from ark_trio.rpc.client import Metadata
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox
@@ -163,7 +164,7 @@ async def reply_with_stream(steps: Steps[M], answer: StreamEncoder) -> Response:
     keep_alive_s = here.gateway.settings.limits.keep_alive_s
     first = await steps.take(keep_alive_s)
     begin = None if first is None else b"".join(map(answer.feed, first))
-    body = stream_answer(begin, steps, answer, here.record, keep_alive_s)
+    body = stream_answer(begin, steps, answer, here.record, keep_alive_s, here.outlet)
     return Response(body, headers=STREAM_HEADERS)
 
 

@@ -19,7 +19,9 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from ark_trio.access.key import Key
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
+from ark_trio.hyper.outlet import outlet_of
 from ark_trio.relay.gateway import Gateway
+from ark_trio.relay.push import Outlet
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -33,6 +35,8 @@ class Exchange:
     """Ends with the request, however it ends."""
     record: Record
     gateway: Gateway
+    outlet: Outlet | None = None
+    """The short way to the client, if there is one."""
     key: Key | None = None
     """Whose request it is; None: nobody has been asked to say."""
     names: Callable[[], Mapping[str, str]] = dict
@@ -65,7 +69,14 @@ class ArkConnection(TrioASGIHTTPConnection):
         request = self._create_request_from_scope(send)
         with gateway.book.entry(record):
             async with trio.open_nursery() as nursery:
-                exchange.set(Exchange(nursery=nursery, record=record, gateway=gateway))
+                exchange.set(
+                    Exchange(
+                        nursery=nursery,
+                        record=record,
+                        gateway=gateway,
+                        outlet=outlet_of(self.scope),
+                    )
+                )
                 nursery.start_soon(self._watch, nursery, request, receive)
                 nursery.start_soon(self._answer, nursery, request, send)
 

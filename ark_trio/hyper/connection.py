@@ -29,7 +29,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
 from ark_trio.errors import ArkError
-from ark_trio.hyper import fate
+from ark_trio.hyper import fate, outlet
 from ark_trio.hyper.config import HyperConfig
 from ark_trio.hyper.h1 import refusal
 
@@ -57,10 +57,11 @@ class Connection(TCPServer):
         self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any
     ) -> None:
         self._fate = fate.Fate()
-        super().__init__(app, config, context, {**state, fate.KEY: self._fate}, stream)
         self._door = config.door
         self._limits = config.limits
         self._plain = isinstance(stream, trio.SocketStream)
+        ours = {fate.KEY: self._fate, **({outlet.KEY: self} if self._plain else {})}
+        super().__init__(app, config, context, {**state, **ours}, stream)
         self._unsent = bytearray()
         self._written = 0
         """Bytes that left the buffer since the beginning."""
@@ -122,17 +123,32 @@ class Connection(TCPServer):
 
     async def _write(self, data: bytes) -> None:
         """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
+        if self._write_or_keep(data):
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.drained()
+
+    def push(self, data: bytes) -> bool:
+        """Write a chunk of the body; see `Outlet`. h11 is passed over: between two chunks it knows nothing that it must."""
+        return self._write_or_keep(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def drained(self) -> None:
+        """Wait until all that entered the buffer so far has left it, or is lost. Always a checkpoint."""
+        mark = self._queued
+        while self._written < mark and not self._lost:
+            await self._progress.wait()
+        await trio.lowlevel.checkpoint()
+
+    def _write_or_keep(self, data: bytes) -> bool:
+        """Write as much as the socket takes, if nothing waits, and put the rest into the buffer. False: there was a rest."""
         if not self._lost and not self._unsent:
             data = data[self._write_now(data) :]
         if self._lost or not data:
-            await trio.lowlevel.checkpoint()
-            return
+            return True
         self._unsent += data
         self._queued += len(data)
-        mark = self._queued
         self._more_to_write.set()
-        while self._written < mark and not self._lost:
-            await self._progress.wait()
+        return False
 
     def _write_now(self, data: bytes) -> int:
         """Write what the socket takes without waiting; no task switch where the client keeps up."""

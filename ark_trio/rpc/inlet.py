@@ -112,7 +112,7 @@ class Inlet(Generic[M]):
             Exception: as `parse`, or grpclib's `ProtocolError` for a message that broke off.
         """
         self._resume()
-        while True:
+        while True:  # noqa: ASYNC913 (each turn waits, or is the last)
             self._wanted.clear()
             if self._error is not None:
                 raise self._error

@@ -6,6 +6,8 @@ waits in one go, and neither awaits the other's flavour.
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -33,6 +35,16 @@ class Sink(Protocol[M_contra]):
 
     def fail(self, error: ArkError) -> None:
         """The call ended badly."""
+
+
+class Tap(Protocol[M_contra]):
+    """Takes messages where they arrive, in the reader's place."""
+
+    def feed(self, message: M_contra, size: int = 0) -> bool:
+        """Take one message; False: `flush` before the next. Raises nothing."""
+
+    def flush(self) -> bool:
+        """What has been fed is all for now. False: the reader is to take over. Raises nothing."""
 
 
 class FailingSink(Sink[M_contra], Protocol[M_contra]):
@@ -82,6 +94,7 @@ class Mailbox(Generic[M]):
         """When the first came of what waits, or was taken last."""
         self._arrived = trio.Event()
         self._room = asyncio.Event()
+        self._tap: Tap[M] | None = None
 
     def feed(self, message: M, size: int = 0) -> bool:
         """Take one message; see `Sink`.
@@ -90,6 +103,8 @@ class Mailbox(Generic[M]):
         """
         if self._ended:
             return True
+        if self._tap is not None:
+            return self._tap.feed(message, size)
         if not self._waiting:
             self.arrived = trio.current_time()
         self._waiting.append(message)
@@ -97,7 +112,10 @@ class Mailbox(Generic[M]):
         return not self._full
 
     def flush(self) -> None:
-        """Wake the reader."""
+        """Wake the reader, unless the tap has taken all."""
+        if self._tap is not None and not self._tap.flush():
+            self._tap = None
+            self._arrived.set()
         if self._waiting:
             self._arrived.set()
 
@@ -133,6 +151,24 @@ class Mailbox(Generic[M]):
         if not batch and self.error is not None:
             raise self.error
         return batch
+
+    @contextmanager
+    def tapped(self, tap: Tap[M]) -> Iterator[None]:
+        """Have `tap` take what comes, until it refuses or the block ends; nothing overtakes what waits already."""
+        if not self._waiting and not self._ended:
+            self._tap = tap
+        try:
+            yield
+        finally:
+            self._tap = None
+
+    async def stirred(self) -> None:
+        """Wait until there is something for the reader, other than for its tap. Trio-flavoured, always a checkpoint."""
+        if self._tap is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._arrived = trio.Event()
+            await self._arrived.wait()
 
     @property
     def _full(self) -> bool:

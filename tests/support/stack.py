@@ -19,9 +19,9 @@ from attrs import define, field
 from ark_trio.config import Settings
 from ark_trio.hyper.connection import Connection
 from ark_trio.hyper.stream import HearingStream
-from ark_trio.relay.answer import Steps
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.relay.record import Record
+from ark_trio.relay.steps import Steps
 from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.serve import Server
 from ark_trio.settings.address import Address

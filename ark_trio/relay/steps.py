@@ -1,0 +1,140 @@
+"""What an engine says, step by step, under the limits in time."""
+
+import math
+from typing import Generic, Protocol, TypeVar
+
+import trio
+
+from ark_trio.config import Limits
+from ark_trio.errors import ArkError, BadBackend, DeadlineExceeded
+from ark_trio.protocol.step import Step
+from ark_trio.relay.record import Record
+from ark_trio.rpc.mailbox import Mailbox, Tap
+
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
+
+
+class Decoder(Protocol[M_contra]):
+    """Turns what arrives into steps."""
+
+    def feed(self, message: M_contra) -> Step:
+        """Return what a message adds."""
+
+    def end(self) -> Step:
+        """Return what was held back until it was known that no more comes."""
+
+
+class StreamEncoder(Protocol):
+    """Spells a streamed answer, one a family of APIs. Every method returns bytes to send, perhaps none."""
+
+    def feed(self, step: Step) -> bytes:
+        """Return the events of one step."""
+
+    def end(self) -> bytes:
+        """Return what follows the last step."""
+
+    def fail(self, error: ArkError) -> bytes:
+        """Return the end of a stream that failed after its first byte."""
+
+
+class Steps(Generic[M]):
+    """What the engine says, step by step, under the limits in time."""
+
+    def __init__(
+        self, mailbox: Mailbox[M], decoder: Decoder[M], limits: Limits, record: Record
+    ) -> None:
+        self._mailbox = mailbox
+        self._decoder = decoder
+        self._limits = limits
+        self._record = record
+        self.begun = False
+        """The engine has said something."""
+        self._waiting_since: float | None = record.started
+        """None: the last batch has been taken and nobody waits; what the client's pace costs is not the engine's fault."""
+
+    async def take(self, patience_s: float = math.inf) -> list[Step] | None:
+        """Return all steps that wait, at least one; `[]` at the end; None when `patience_s` passed in silence.
+
+        Raises:
+            ArkError: the call failed; `DeadlineExceeded` with the limit's own code.
+        """
+        messages = await self.take_messages(patience_s)
+        return None if messages is None else [self.read(message) for message in messages]
+
+    async def take_messages(self, patience_s: float = math.inf) -> list[M] | None:
+        """Return all messages that wait, for the caller to `read`; else as `take`."""
+        now = trio.current_time()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        deadline, code = self._deadline(self._waiting_since)
+        with trio.CancelScope(deadline=min(deadline, now + patience_s)):
+            messages = await self._mailbox.take()
+            self._waiting_since = None
+            if messages:
+                self.begun = True
+                self._record.arrive(len(messages), self._mailbox.arrived)
+            elif not self.begun:
+                raise BadBackend("The engine ended the answer before it began.")
+            return messages
+        if trio.current_time() >= deadline:
+            raise DeadlineExceeded(_TOO_SLOW[code], code=code)
+        return None
+
+    async def pass_to(self, tap: Tap[M], patience_s: float) -> bool:
+        """Let messages through `tap`, which uses `read` and `hear`, until the caller is wanted: it refuses more, or they end.
+
+        False: nothing has come for `patience_s`.
+
+        Raises:
+            DeadlineExceeded: as `take`.
+        """
+        quiet_since = trio.current_time()
+        heard = self._waiting_since or quiet_since
+        self._waiting_since = heard
+        with self._mailbox.tapped(tap):
+            while True:
+                deadline, code = self._deadline(heard)
+                quiet_until = max(quiet_since, heard) + patience_s
+                with trio.CancelScope(deadline=min(deadline, quiet_until)):
+                    await self._mailbox.stirred()
+                    self._waiting_since = None
+                    return True
+                # What came meanwhile has moved both limits; no timer was set anew for it.
+                heard, now = self._waiting_since or heard, trio.current_time()
+                if now >= self._deadline(heard)[0]:
+                    raise DeadlineExceeded(_TOO_SLOW[code], code=code)
+                if now >= max(quiet_since, heard) + patience_s:
+                    return False
+
+    def hear(self, count: int) -> None:
+        """Note that messages have come."""
+        now = self._waiting_since = trio.current_time()
+        self._record.arrive(count, now)
+
+    def read(self, message: M) -> Step:
+        """Return what a message adds."""
+        step = self._decoder.feed(message)
+        if step.usage is not None:
+            self._record.usage = step.usage
+        return step
+
+    def flush(self) -> Step:
+        """Return what the decoder still held when the stream ended."""
+        return self._decoder.end()
+
+    def _deadline(self, waiting_since: float) -> tuple[float, str]:
+        if self.begun:
+            next_token = (waiting_since + self._limits.between_tokens_s, "token_timeout")
+        else:
+            next_token = (waiting_since + self._limits.first_token_s, "first_token_timeout")
+        if self._limits.total_s is None:
+            return next_token
+        return min(next_token, (self._record.started + self._limits.total_s, "total_timeout"))
+
+
+_TOO_SLOW = {
+    "first_token_timeout": "The engine did not begin to answer in time.",
+    "token_timeout": "The engine stopped answering.",
+    "total_timeout": "The answer took longer than is allowed.",
+}
