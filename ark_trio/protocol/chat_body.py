@@ -30,6 +30,7 @@ from ark_trio.protocol.sampling_body import SamplingBody
 from ark_trio.protocol.structure import NOT_EMPTY, Bounds, structure
 from ark_trio.protocol.thinking import Thinking, effort_inputs, parse_thinking, thinking_inputs
 from ark_trio.protocol.tool import (
+    AllowedChoice,
     Function,
     FunctionName,
     NamedChoice,
@@ -80,8 +81,8 @@ class ChatBody(SamplingBody):
         "string_",
         "struct_",
         parse=parse_tool_choice,
-        shape=Literal["none", "auto", "required"] | NamedChoice | None,
-        note="needs tools",
+        shape=Literal["none", "auto", "required"] | NamedChoice | AllowedChoice | None,
+        note="needs tools; of allowed_tools the mode, and only those tools",
     )
     parallel_tool_calls: bool | None = forwarded("bool_")
     functions: list[dict[str, Any]] | None = forwarded(

@@ -11,6 +11,7 @@ from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import values_to_forward
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.sampling_body import StreamOptions
+from ark_trio.protocol.tool import narrowed
 
 _MESSAGE_FIELDS: Final = frozenset(attribute.name for attribute in fields(Message))
 
@@ -76,13 +77,16 @@ def _params(parsed: ChatBody) -> dict[str, Any]:
     if params.pop("logprobs", False):
         # One number carries both parameters, and 0 would read as "none".
         params["logprobs"] = max(1, alternatives or 0)
+    if "tool_choice" in params:
+        params["tool_choice"], params["tools"] = narrowed(params["tool_choice"], params["tools"])
     return params
 
 
 def _reading(parsed: ChatBody) -> Reading:
-    names = [tool["function"]["name"] for tool in parsed.tools or ()]
+    choice, tools = narrowed(parsed.tool_choice, parsed.tools or [])
+    names = [tool["function"]["name"] for tool in tools]
     names += [function["name"] for function in parsed.functions or ()]
-    may_call = "none" not in (parsed.tool_choice, parsed.function_call)
+    may_call = "none" not in (choice, parsed.function_call)
     return Reading(
         tool_names=frozenset(names if may_call else ()),
         include_reasoning=parsed.include_reasoning is not False,

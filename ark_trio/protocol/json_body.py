@@ -37,8 +37,18 @@ def _load_object(body: bytes) -> dict[str, Any]:
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if _is_binary(body):
+            raise InvalidRequest("The body is not valid JSON: it is not UTF-8 text.") from error
         # The parser's own words describe the bytes, not this program.
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
     if not isinstance(raw, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return raw
+
+
+def _is_binary(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return True
+    return False

@@ -31,6 +31,23 @@ class TextPart:
 
 
 @frozen(kw_only=True)
+class RefusalPart:
+    """A refusal in an assistant's content that has several parts. For an engine it is text: that is what the model said."""
+
+    refusal: str
+    type: Literal["refusal"] = field(default="refusal", metadata={KIND: True})
+
+    @property
+    def text(self) -> str:
+        """What was said."""
+        return self.refusal
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as text."""
+        return {"type": "text", "text": self.refusal}
+
+
+@frozen(kw_only=True)
 class ImageUrl:
     """Where an image is: a URL, or the image itself as a data URL."""
 
@@ -58,15 +75,19 @@ class ImagePart:
         return {"type": "image_url", "image_url": image}
 
 
-Part = TextPart | ImagePart
+Part = TextPart | RefusalPart | ImagePart
 
-_PARTS: Final[dict[str, type[Part]]] = {"text": TextPart, "image_url": ImagePart}
+_PARTS: Final[dict[str, type[Part]]] = {
+    "text": TextPart,
+    "image_url": ImagePart,
+    "refusal": RefusalPart,
+}
 
 
 def _part(value: Any) -> Part:
     kind = expect_object(value).get("type")
     if not isinstance(kind, str) or kind not in _PARTS:
-        raise unexpected("text or image_url", kind, place="type")
+        raise unexpected("text, image_url or refusal", kind, place="type")
     return structure(value, _PARTS[kind])
 
 
@@ -153,7 +174,7 @@ class Message:
         """The content as plain text, text parts joined by line ends; None if it has anything but text."""
         if not isinstance(self.content, tuple):
             return self.content or ""
-        texts = [part.text for part in self.content if isinstance(part, TextPart)]
+        texts = [part.text for part in self.content if not isinstance(part, ImagePart)]
         return "\n".join(texts) if len(texts) == len(self.content) else None
 
     @property

@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Final
 
 from ark_trio.protocol.completion_body import Prompt
-from ark_trio.protocol.message import Message, TextPart
+from ark_trio.protocol.message import ImagePart, Message
 
 MIN_CHARS: Final = 256
 _CHARS_A_TOKEN: Final = 4
@@ -55,10 +55,10 @@ def _pieces(message: Message) -> Iterator[tuple[str, int]]:
     if isinstance(content, str):
         yield content, len(content) // _CHARS_A_TOKEN
     for part in content if isinstance(content, tuple) else ():
-        if isinstance(part, TextPart):
-            yield part.text, len(part.text) // _CHARS_A_TOKEN
-        else:
+        if isinstance(part, ImagePart):
             yield part.image_url.url, _IMAGE_TOKENS
+        else:
+            yield part.text, len(part.text) // _CHARS_A_TOKEN
     for call in message.tool_calls:
         yield call.function.arguments, len(call.function.arguments) // _CHARS_A_TOKEN
 

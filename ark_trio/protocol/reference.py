@@ -35,6 +35,7 @@ _DEVIATIONS: Final = (
         "`functions`, `function_call`",
         "deprecated in 2023: engines get them as `tools`, and the answer has `function_call`; so do messages of that time",
     ),
+    ("tools of type `custom`", "a 400: engines here know functions only"),
     (
         "`store: true`, audio, web search, predictions, moderation",
         "a 400: engines here have none of it",

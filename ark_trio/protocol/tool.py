@@ -8,6 +8,7 @@ from ark_trio.protocol.fault import Fault, unexpected
 from ark_trio.protocol.structure import structure
 
 _CHOICES: Final = ("none", "auto", "required")
+_ALLOWED: Final = "allowed_tools"
 
 
 @frozen(kw_only=True)
@@ -42,6 +43,30 @@ class NamedChoice:
 
     type: Literal["function"]
     function: FunctionName
+
+
+@frozen(kw_only=True)
+class AllowedTool:
+    """One of the tools, by name."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+@frozen(kw_only=True)
+class AllowedTools:
+    """Some of the tools, and how they are chosen from."""
+
+    mode: Literal["auto", "required"]
+    tools: tuple[AllowedTool, ...]
+
+
+@frozen(kw_only=True)
+class AllowedChoice:
+    """The choice among some of the tools: the others might as well not be there."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
 
 
 @frozen(kw_only=True)
@@ -82,7 +107,7 @@ def parse_tool_choice(value: Any) -> Any:
         return value
     if not isinstance(value, dict):
         raise unexpected("none, auto, required or a named function", value)
-    structure(value, NamedChoice)
+    structure(value, AllowedChoice if value.get("type") == _ALLOWED else NamedChoice)
     return value
 
 
@@ -92,7 +117,24 @@ def check_tool_choice(choice: Any, tools: list[dict[str, Any]] | None) -> None:
         return
     if tools is None:
         raise Fault("is allowed only when tools are given", place="tool_choice")
-    if isinstance(choice, dict):
-        name = choice["function"]["name"]
-        if all(tool["function"]["name"] != name for tool in tools):
+    known = {tool["function"]["name"] for tool in tools}
+    for name in _names(choice):
+        if name not in known:
             raise unexpected("the name of one of the tools", name, place="tool_choice")
+
+
+def narrowed(choice: Any, tools: list[dict[str, Any]]) -> tuple[Any, list[dict[str, Any]]]:
+    """Return a choice and tools that engines know: the choice among some of the tools is one among fewer."""
+    if not isinstance(choice, dict) or choice["type"] != _ALLOWED:
+        return choice, tools
+    names = _names(choice)
+    kept = [tool for tool in tools if tool["function"]["name"] in names]
+    return (choice[_ALLOWED]["mode"], kept) if kept else ("none", tools)
+
+
+def _names(choice: Any) -> list[str]:
+    """Return the functions that a choice names."""
+    if not isinstance(choice, dict):
+        return []
+    chosen = choice[_ALLOWED]["tools"] if choice["type"] == _ALLOWED else [choice]
+    return [tool["function"]["name"] for tool in chosen]

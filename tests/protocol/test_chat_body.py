@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ark_trio.errors import InvalidRequest
 from ark_trio.protocol.ark_request import encode_chat, encode_completion
 from ark_trio.protocol.chat_body import PARAMETERS
 from ark_trio.protocol.chat_request import parse_chat
@@ -97,7 +98,17 @@ EXAMPLES: dict[str, list[Any]] = {
     "top_logprobs": [3],
     "response_format": [{"type": "json_object"}],
     "tools": [[TOOL]],
-    "tool_choice": ["required", {"type": "function", "function": {"name": "look_up"}}],
+    "tool_choice": [
+        "required",
+        {"type": "function", "function": {"name": "look_up"}},
+        {
+            "type": "allowed_tools",
+            "allowed_tools": {
+                "mode": "required",
+                "tools": [{"type": "function", "function": {"name": "look_up"}}],
+            },
+        },
+    ],
     "parallel_tool_calls": [False],
     "functions": [[TOOL["function"]]],
     "function_call": ["none", {"name": "look_up"}],
@@ -149,6 +160,9 @@ CHANGED: dict[str, Callable[[Any], dict[str, Any]]] = {
     },
     "guided_choice": lambda choices: {
         "guided_grammar": "root ::= " + " | ".join(f'"{choice}"' for choice in choices)
+    },
+    "tool_choice": lambda choice: {
+        "tool_choice": choice["allowed_tools"]["mode"] if "allowed_tools" in choice else choice
     },
     "functions": lambda functions: {
         "tools": [{"type": "function", "function": function} for function in functions],
@@ -258,3 +272,42 @@ def test_every_parameter_of_completions_has_its_row():
     }
     assert named(Treatment.NO_EFFECT, COMPLETION_PARAMETERS) <= CANNOT_CHANGE_A_RESULT
     assert named(Treatment.REFUSED, COMPLETION_PARAMETERS) == {"store"}
+
+
+def allowed(*names: str, mode: str = "auto") -> Any:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def test_of_allowed_tools_engines_and_readers_know_no_others():
+    tools = [{"type": "function", "function": {"name": name}} for name in "abc"]
+    body = {"model": "m", "messages": [USER], "tools": tools}
+    chat = parse_chat(orjson.dumps({**body, "tool_choice": allowed("c", "a")}))
+    assert chat.params["tools"] == [tools[0], tools[2]]
+    assert chat.params["tool_choice"] == "auto"
+    assert chat.reading.tool_names == {"a", "c"}
+    none = parse_chat(orjson.dumps({**body, "tool_choice": allowed()}))
+    assert (none.params["tool_choice"], none.reading.tool_names) == ("none", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("choice", "param"),
+    [
+        (allowed("other"), "tool_choice"),
+        (allowed("look_up", mode="none"), "tool_choice.allowed_tools.mode"),
+        ({"type": "allowed_tools"}, "tool_choice.allowed_tools"),
+    ],
+)
+def test_allowed_tools_that_cant_be_are_refused_by_name(choice: Any, param: str):
+    with pytest.raises(InvalidRequest) as refusal:
+        inputs(tools=[TOOL], tool_choice=choice)
+    assert refusal.value.param == param
+
+
+def test_a_refusal_among_the_parts_of_an_assistants_turn_is_what_it_said():
+    parts = [{"type": "text", "text": "Well."}, {"type": "refusal", "refusal": "No."}]
+    body = {"model": "m", "messages": [USER, {"role": "assistant", "content": parts}]}
+    request = encode_chat(parse_chat(orjson.dumps(body)), req_id="r", model="m")
+    assert from_value(request.inputs["messages.content"])[1] == b"Well.\nNo."
+    told = from_value(request.inputs["messages"])[1]["content"]
+    assert told == [{"type": "text", "text": "Well."}, {"type": "text", "text": "No."}]

@@ -186,6 +186,11 @@ def test_a_body_that_is_no_json_object_is_a_400_without_param(body):
     assert caught.value.param is None
 
 
+def test_a_body_that_is_no_text_is_told_so_in_plain_words():
+    with pytest.raises(InvalidRequest, match="not UTF-8 text"):
+        parse_chat(b"\x1f\x8b\x08")
+
+
 @pytest.mark.parametrize(
     "fields",
     [
