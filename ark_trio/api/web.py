@@ -1,9 +1,10 @@
 """The Quart application: routes, error replies and limits, put together."""
 
-from typing import Any
+from typing import Any, cast
 
+from quart import Request, Response
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
 
 from ark_trio.api import admin, chat, completions, description, health, models, tokenize
 from ark_trio.api.access import authenticate
@@ -11,7 +12,7 @@ from ark_trio.api.connection import ArkConnection
 from ark_trio.api.cors import allow_origin, answer_preflight
 from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
 from ark_trio.config import Settings
-from ark_trio.errors import ArkError
+from ark_trio.errors import ArkError, InvalidRequest
 from ark_trio.relay.gateway import Gateway
 
 
@@ -27,6 +28,13 @@ class Web(QuartTrio):
         if root and scope["type"] == "http" and scope["path"].startswith(f"/{root}/"):
             scope = {**scope, "path": scope["path"].removeprefix(f"/{root}")}
         await super().__call__(scope, receive, send)
+
+    async def handle_request(self, request: Request) -> Response:
+        """Answer a request. Werkzeug reads the Host header, which routes don't heed, before any error has a handler."""
+        try:
+            return cast(Response, await super().handle_request(request))
+        except BadHost:
+            return await reply_to_ark_error(InvalidRequest("The Host header is malformed."))
 
 
 def build_web(gateway: Gateway) -> Web:

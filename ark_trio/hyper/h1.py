@@ -106,8 +106,10 @@ class CarefulH11Protocol(H11Protocol):
         log.info("request_refused", status=error.status, reason=error.message)
         fate.note(self.connection_state, error.outcome)
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            bare = self._h11._request_method == b"HEAD"
             for event in _answer(error):
-                await self._send_h11_event(event)
+                if not (bare and isinstance(event, h11.Data)):
+                    await self._send_h11_event(event)
         await self.send(Closed())
 
     async def _time_head(self) -> None:

@@ -139,10 +139,10 @@ class EndingH2Protocol(H2Protocol):
         """Begin a stream, or refuse it; what one request is like is no other stream's business."""
         headers = event.headers
         fields = dict(cast(Any, headers))
-        path = fields.get(b":path", b"")
+        path, method = fields.get(b":path", b""), fields.get(b":method", b"")
         if self.context.terminated.is_set() or self._leaving:
             self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)  # safe to retry elsewhere
-        elif fields.get(b":method") == b"CONNECT" or not path or not path.isascii():
+        elif method == b"CONNECT" or not path or not (path + method).isascii():
             self._reset(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
         elif len(path) > self._limits.max_request_line_bytes:
             self._refuse(event.stream_id, UriTooLong("The request line is too long."))

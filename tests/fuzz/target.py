@@ -1,6 +1,7 @@
 """The gateway under fire: a real process in front of a real engine, looked at from outside."""
 
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -16,6 +17,9 @@ from tests.support.processes import Served, engine, gateway
 from tests.support.wire import status
 
 AT_REST = ("calls", "running", "waiting", "leases", "grpc_streams")
+
+_EXCEPTION = re.compile(r"^[ |]*([\w.]+(?:Error|Exception)\b.*)", re.MULTILINE)
+"""A traceback's line that names the exception, the innermost of a group last."""
 
 
 class TargetFailedError(Exception):
@@ -84,7 +88,11 @@ class Target:
         """
         if not self.survey:
             raise TargetFailedError(fault)
-        self.faults[fault.strip().splitlines()[-1][:300]] += 1
+        named = _EXCEPTION.findall(fault)
+        kind = named[-1] if named else fault[:300]
+        if kind not in self.faults:
+            print(f"--- {fault[-3000:]}", flush=True)
+        self.faults[kind] += 1
 
     def census(self) -> dict[str, int]:
         """What there is in each of its processes, summed; what only the process knows where it tells."""
