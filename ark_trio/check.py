@@ -16,6 +16,7 @@ from attrs import frozen
 from ark_trio.access.key_file import open_keyring
 from ark_trio.config import Address, LogSettings, Settings, require_runnable
 from ark_trio.errors import ArkError, ConfigError, NotImplementedByEngine
+from ark_trio.hyper.patch import unexpected_versions
 from ark_trio.log import configure_logging
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.ark_response import ResponseDecoder
@@ -102,6 +103,13 @@ def _configuration(loaded: Loaded[Settings]) -> Iterator[Finding]:
     except ConfigError as error:
         good, text = False, str(error)
     yield Finding(what="configuration", where=str(settings.bind), good=good, text=text)
+    unexpected = unexpected_versions()
+    yield Finding(
+        what="HTTP server",
+        where="hypercorn",
+        good=not unexpected,
+        text="; ".join(unexpected) or "as tested",
+    )
     for name in settings.unknown_variables:
         yield Finding(what="variable", where=name, good=True, text="means nothing here")
 

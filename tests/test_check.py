@@ -10,6 +10,7 @@ from ark_trio import check
 from ark_trio.check import ask_engines, run_check
 from ark_trio.config import Address, Bind, Limits, Settings
 from ark_trio.errors import InternalError, NotImplementedByEngine
+from ark_trio.hyper import patch
 from ark_trio.settings.load import Loaded
 from ark_wire import ark_pb2
 from tests.support.fake_engine import failing, hang, open_fake_decoder, saying, text
@@ -142,10 +143,21 @@ async def test_the_command_succeeds_only_when_everything_is_well(monkeypatch):
         code, lines = await run(evolve(decoder.settings(), unknown_variables=("ARK_PORT",)))
         assert code == 0
         assert lines[0].split() == ["configuration", "127.0.0.1:18080", "ok", "from", "ARK_BIND"]
-        assert lines[1].split()[:3] == ["variable", "ARK_PORT", "ok"]
-        assert lines[2].split()[:3] == ["decoder", str(decoder.address), "ok"]
+        assert lines[1].split() == ["HTTP", "server", "hypercorn", "ok", "as", "tested"]
+        assert lines[2].split()[:3] == ["variable", "ARK_PORT", "ok"]
+        assert lines[3].split()[:3] == ["decoder", str(decoder.address), "ok"]
         code, lines = await run(evolve(decoder.settings(), prefillers=(nobody(),)))
-        assert (code, lines[2].split()[2]) == (1, "BAD")
+        assert (code, lines[3].split()[2]) == (1, "BAD")
         code, lines = await run(evolve(decoder.settings(), bind=Bind(host="0.0.0.0", port=1)))
         assert (code, lines[0].split()[2]) == (1, "BAD")
         assert "ARK_INSECURE=1" in lines[0]
+
+
+async def test_another_hypercorn_is_bad(monkeypatch):
+    """The gateway reaches into its insides."""
+    monkeypatch.setattr(check, "configure_logging", lambda _settings: None)
+    monkeypatch.setitem(patch.MADE_FOR, "hypercorn", "0.99")
+    async with open_fake_decoder(saying("x")) as decoder:
+        code, lines = await run(decoder.settings())
+    assert code == 1
+    assert "hypercorn 0.18.0, not 0.99" in lines[1]

@@ -269,9 +269,8 @@ class Connection(TCPServer):
         self._unread.clear()
         self._room.set()
         with trio.move_on_after(_LINGER_S), suppress(*_LOST):
-            self._socket.shutdown(
-                socket.SHUT_WR
-            )  # several tasks may close: send_eof is for one at a time
+            # Several tasks may close; send_eof is for one at a time.
+            self._socket.shutdown(socket.SHUT_WR)
             await self._read_all.wait()
 
     def _address(self) -> str | None:

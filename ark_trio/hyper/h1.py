@@ -67,7 +67,7 @@ class CarefulH11Protocol(H11Protocol):
                     await self._refuse(error)
                     return
                 self._body_is_welcome = self._announced_bytes(event) <= self._limits.max_body_bytes
-                await self._create_stream(event)
+                await self._create_stream(_with_path(event))
             elif self.stream is None or not isinstance(event, (h11.Data, h11.EndOfMessage)):
                 return
             elif isinstance(event, h11.Data):
@@ -88,6 +88,8 @@ class CarefulH11Protocol(H11Protocol):
             return InvalidRequest("The HTTP version must be 1.0, 1.1 or 2.")
         if request.method == b"CONNECT":
             return MethodNotAllowed("This is no proxy: there is no CONNECT.")
+        if not request.target.startswith((b"/", b"http://", b"https://")):
+            return InvalidRequest("The request's target must be a path.")
         if any(k == b"upgrade" and v.lower() == b"websocket" for k, v in request.headers):
             return InvalidRequest("There is no WebSocket here; streams are server-sent events.")
         return None
@@ -128,6 +130,19 @@ class CarefulH11Protocol(H11Protocol):
         if self._timing:
             self._timing = False
             await self._head_timer.stop()
+
+
+def _with_path(request: h11.Request) -> h11.Request:
+    """Return the request as it would be had its client not taken us for its proxy (RFC 9112, 3.2.2)."""
+    if request.target.startswith(b"/"):
+        return request
+    _, _, rest = request.target.partition(b"//")
+    return h11.Request(
+        method=request.method,
+        target=b"/" + rest.partition(b"/")[2],
+        headers=request.headers.raw_items(),
+        http_version=request.http_version,
+    )
 
 
 def refusal(error: ArkError) -> bytes:

@@ -36,6 +36,7 @@ from ark_trio.protocol.error_body import error_body
 
 log = structlog.get_logger()
 
+_UNBOUND = 2**31 - 1
 HEADER_TABLE_BYTES = 4096
 """HPACK's default, and all that we ever use (RFC 7541, 4.2)."""
 
@@ -82,6 +83,9 @@ class EndingH2Protocol(H2Protocol):
     async def initiate(self, *upgrade: Any) -> None:
         """Begin."""
         await super().initiate(*upgrade)
+        # The client has been told; h2 would end the connection, and all its streams, for one too many.
+        self.connection.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = _UNBOUND
+        self.connection.local_settings.acknowledge()
         self._watching = True
         await self._drain_watch.restart(self.task_group, self._leave_at_drain)
 
@@ -139,10 +143,10 @@ class EndingH2Protocol(H2Protocol):
         """Begin a stream, or refuse it; what one request is like is no other stream's business."""
         headers = event.headers
         fields = dict(cast(Any, headers))
-        path, method = fields.get(b":path", b""), fields.get(b":method", b"")
-        if self.context.terminated.is_set() or self._leaving:
+        path = fields.get(b":path", b"")
+        if self.context.terminated.is_set() or self._leaving or self._is_full:
             self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)  # safe to retry elsewhere
-        elif method == b"CONNECT" or not path or not (path + method).isascii():
+        elif not _is_plain(fields.get(b":method", b""), path):
             self._reset(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
         elif len(path) > self._limits.max_request_line_bytes:
             self._refuse(event.stream_id, UriTooLong("The request line is too long."))
@@ -153,6 +157,10 @@ class EndingH2Protocol(H2Protocol):
             if self.keep_alive_requests >= self._limits.max_connection_requests:
                 await self._leave()
             # hypercorn ends the connection, and all streams, when this passes its own limit.
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.streams) >= self._limits.max_http2_streams
 
     def _refuse(self, stream_id: int, error: ArkError) -> None:
         """Answer a request that was not begun."""
@@ -231,3 +239,8 @@ class EndingH2Protocol(H2Protocol):
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         with suppress(ProtocolError):  # it is closed already
             self.connection.reset_stream(stream_id, code)
+
+
+def _is_plain(method: bytes, path: bytes) -> bool:
+    """Whether hypercorn can take a request: it fails, and the connection with it, on what is not ASCII or has no path."""
+    return method.isascii() and method != b"CONNECT" and path.isascii() and path.startswith(b"/")

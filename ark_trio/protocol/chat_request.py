@@ -6,7 +6,7 @@ from typing import Any, Final
 from attrs import field, fields, frozen
 
 from ark_trio.protocol.chat_body import PARAMETERS, ChatBody
-from ark_trio.protocol.json_body import parse_body, unknown_fields
+from ark_trio.protocol.json_body import MAX_DEPTH, parse_body, unknown_fields
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import values_to_forward
 from ark_trio.protocol.reading import Reading
@@ -43,13 +43,13 @@ class ChatRequest:
     """Fields that nobody here knows, sorted, cut and bounded: for a debug log."""
 
 
-def parse_chat(body: bytes) -> ChatRequest:
+def parse_chat(body: bytes, max_depth: int = MAX_DEPTH) -> ChatRequest:
     """Parse and check a request body.
 
     Raises:
         InvalidRequest: and nothing else, whatever the bytes are.
     """
-    parsed, raw = parse_body(body, ChatBody)
+    parsed, raw = parse_body(body, ChatBody, max_depth)
     options = (parsed.stream and parsed.stream_options) or StreamOptions()
     n = parsed.n or 1
     limit = parsed.max_completion_tokens or parsed.max_tokens

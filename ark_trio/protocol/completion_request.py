@@ -6,7 +6,7 @@ from typing import Any
 from attrs import field, frozen
 
 from ark_trio.protocol.completion_body import PARAMETERS, CompletionBody, Prompt
-from ark_trio.protocol.json_body import parse_body, unknown_fields
+from ark_trio.protocol.json_body import MAX_DEPTH, parse_body, unknown_fields
 from ark_trio.protocol.parameter import values_to_forward
 from ark_trio.protocol.sampling_body import StreamOptions
 
@@ -43,13 +43,13 @@ class CompletionRequest:
         return 0 if self.alternatives is None and self.best_of > self.n else self.alternatives
 
 
-def parse_completion(body: bytes) -> CompletionRequest:
+def parse_completion(body: bytes, max_depth: int = MAX_DEPTH) -> CompletionRequest:
     """Parse and check a request body.
 
     Raises:
         InvalidRequest: and nothing else, whatever the bytes are.
     """
-    parsed, raw = parse_body(body, CompletionBody)
+    parsed, raw = parse_body(body, CompletionBody, max_depth)
     options = (parsed.stream and parsed.stream_options) or StreamOptions()
     n = parsed.n or 1
     return CompletionRequest(

@@ -11,17 +11,21 @@ from ark_trio.protocol.structure import structure
 
 T = TypeVar("T")
 
+MAX_DEPTH: Final = 64
+"""Levels of arrays and objects, where the caller sets no other."""
 _MAX_UNKNOWN: Final = 32
 _MAX_UNKNOWN_NAME: Final = 64
 
 
-def parse_body(body: bytes, kind: type[T]) -> tuple[T, dict[str, Any]]:
+def parse_body(body: bytes, kind: type[T], max_depth: int = MAX_DEPTH) -> tuple[T, dict[str, Any]]:
     """Return the checked body, and the JSON object that it was.
 
     Raises:
         InvalidRequest: and nothing else, whatever the bytes are.
     """
     raw = _load_object(body)
+    if _is_deeper(raw, max_depth):
+        raise InvalidRequest(f"The body is nested more than {max_depth} levels deep.")
     try:
         return structure(raw, kind), raw
     except Exception as error:
@@ -31,6 +35,21 @@ def parse_body(body: bytes, kind: type[T]) -> tuple[T, dict[str, Any]]:
 def unknown_fields(names: Iterable[str]) -> tuple[str, ...]:
     """Return names of fields that nobody here knows, sorted, cut and bounded: for a debug log."""
     return tuple(sorted(name[:_MAX_UNKNOWN_NAME] for name in names)[:_MAX_UNKNOWN])
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether arrays and objects stand inside each other beyond `limit`. No recursion: that is what it protects."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _load_object(body: bytes) -> dict[str, Any]:

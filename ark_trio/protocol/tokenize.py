@@ -12,7 +12,7 @@ from attrs import NOTHING, frozen
 from ark_trio.protocol.ark_fields import malformed
 from ark_trio.protocol.chat_body import parse_messages
 from ark_trio.protocol.fault import Fault
-from ark_trio.protocol.json_body import parse_body
+from ark_trio.protocol.json_body import MAX_DEPTH, parse_body
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import Parameter, acted_on, forwarded, parameters_of, refused
 from ark_trio.protocol.sampling_body import MODEL_SHAPE, parse_model
@@ -75,14 +75,14 @@ TOKENIZE: Final[Mapping[str, Parameter]] = parameters_of(TokenizeBody)
 DETOKENIZE: Final[Mapping[str, Parameter]] = parameters_of(DetokenizeBody)
 
 
-def parse_tokenize(body: bytes) -> TokenizeBody:
+def parse_tokenize(body: bytes, max_depth: int = MAX_DEPTH) -> TokenizeBody:
     """Parse and check a request body. Raises InvalidRequest, and nothing else, whatever the bytes are."""
-    return parse_body(body, TokenizeBody)[0]
+    return parse_body(body, TokenizeBody, max_depth)[0]
 
 
-def parse_detokenize(body: bytes) -> DetokenizeBody:
+def parse_detokenize(body: bytes, max_depth: int = MAX_DEPTH) -> DetokenizeBody:
     """Parse and check a request body. Raises InvalidRequest, and nothing else, whatever the bytes are."""
-    return parse_body(body, DetokenizeBody)[0]
+    return parse_body(body, DetokenizeBody, max_depth)[0]
 
 
 def tokenize_body(response: ark_pb2.InferenceResponse) -> dict[str, Any]:

@@ -196,3 +196,30 @@ async def test_the_api_describes_itself_without_anything_from_elsewhere():
     for path, operations in description.json["paths"].items():
         served = rules[path.replace("{model}", "<path:model>")]
         assert {method.upper() for method in operations} <= served
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/tokenize", "/detokenize"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate, gzip", "br", "x"])
+async def test_a_compressed_body_is_refused(path: str, coding: str):
+    """A few bytes of it could become any number."""
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        answer = await client.ask("POST", path, b"\x1f\x8b", headers={"content-encoding": coding})
+    assert answer.status == 415
+    assert answer.json["error"]["param"] == "Content-Encoding"
+    assert decoder.engine.calls == []
+
+
+async def test_a_body_that_is_not_compressed_may_say_so():
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        answer = await client.ask("POST", CHAT, b"{", headers={"content-encoding": "identity"})
+    assert answer.status == 400
+
+
+async def test_a_body_may_be_as_deep_as_the_settings_say():
+    async with open_fake_decoder(hang) as decoder:
+        settings = decoder.settings(limits=Limits(max_json_depth=10))
+        async with open_client(settings) as client:
+            for path in (CHAT, "/v1/completions", "/tokenize", "/detokenize"):
+                answer = await client.ask("POST", path, b'{"x":' + b"[" * 10 + b"]" * 10 + b"}")
+                assert answer.status == 400
+                assert "10 levels" in answer.json["error"]["message"]

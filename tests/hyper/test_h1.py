@@ -57,6 +57,8 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "http-3.7": (b"GET /livez HTTP/3.7\r\nhost: x\r\n\r\n", 400),
     "non-ascii-target": (b"GET /caf\xc3\xa9 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     "line-before-the-request": (b"\r\n" + GET + b"\r\n", 400),
+    "target-without-slash": (b"GET livez HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+    "target-of-options": (b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     "connect": (b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n", 405),
     "websocket": (
         GET
@@ -107,18 +109,14 @@ async def refused(client: RawClient, sent: bytes) -> None:
 
 
 @pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
-@pytest.mark.parametrize("cut", [False, True], ids=["at-once", "a-byte-a-write"])
 async def test_what_is_not_plain_http_is_refused(
-    sent: bytes, status: int, cut: bool, autojump_clock: trio.testing.MockClock
+    sent: bytes, status: int, autojump_clock: trio.testing.MockClock
 ):
     """With one answer: what stands behind it is never taken for a request."""
     async with open_fake_decoder(saying("a")) as decoder:
         async with open_stack(decoder.settings()) as stack:
             client = await stack.connect()
-            if cut and len(sent) < 1000:
-                await trickle(client, sent)
-            else:
-                await refused(client, sent)
+            await refused(client, sent)
             assert bytes(client.received).count(b"HTTP/1.1 ") == 1
             assert client.status == status, client.received
             head, _, body = bytes(client.received).partition(b"\r\n\r\n")
@@ -126,6 +124,20 @@ async def test_what_is_not_plain_http_is_refused(
             error = orjson.loads(body)["error"]
             assert set(error) == {"message", "type", "param", "code"}
             assert error["type"] == "invalid_request_error"
+            assert decoder.engine.calls == []
+            await stack.assert_as_before()
+
+
+async def test_it_is_refused_however_slowly_it_comes(autojump_clock: trio.testing.MockClock):
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            short = {name: case for name, case in REFUSED.items() if len(case[0]) < 300}
+            for name, (sent, status) in short.items():
+                client = await stack.connect()
+                await trickle(client, sent)
+                assert client.status == status, name
+                assert bytes(client.received).count(b"HTTP/1.1 ") == 1, name
+            assert len(short) > 40
             assert decoder.engine.calls == []
             await stack.assert_as_before()
 
@@ -191,6 +203,15 @@ async def test_what_is_plain_http_is_served(more: bytes, autojump_clock: trio.te
         async with open_stack(decoder.settings()) as stack:
             client = await answered(stack, GET + more + b"\r\n")
             assert client.status == 200
+
+
+async def test_a_target_with_a_host_is_a_path(autojump_clock: trio.testing.MockClock):
+    """So ask clients that take us for their proxy."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            for target in (b"http://x/livez", b"https://x:1/livez?a=1", b"http://x"):
+                client = await answered(stack, b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % target)
+                assert client.status == (404 if target == b"http://x" else 200)
 
 
 async def test_a_chunked_body_is_served(autojump_clock: trio.testing.MockClock):

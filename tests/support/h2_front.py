@@ -69,6 +69,11 @@ class H2Front:
         async with self._turn:
             await self.stream.send_all(self.h2.data_to_send())
 
+    async def send(self, data: bytes) -> None:
+        """Send frames that h2 would not."""
+        async with self._turn:
+            await self.stream.send_all(data)
+
     async def read(self) -> None:
         """Read frames until the connection closes."""
         try:
@@ -109,7 +114,11 @@ class H2Front:
 async def connect(stack: Stack) -> AsyncIterator[H2Front]:
     """Connect with prior knowledge."""
     raw = await stack.connect()
-    h2 = Enduring(H2Configuration(header_encoding=None))
+    h2 = Enduring(
+        H2Configuration(
+            header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+    )
     front = H2Front(raw.stream, h2)
     h2.on_goaway = front.on_goaway
     front.h2.initiate_connection()

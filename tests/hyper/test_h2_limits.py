@@ -1,0 +1,329 @@
+"""What one HTTP/2 client may ask of the gateway, and that others go on meanwhile."""
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+import pytest
+import trio
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    SettingsFrame,
+)
+
+from ark_trio.config import Limits
+from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
+from tests.support.h2_front import H2Front, connect
+from tests.support.stack import RawClient, Stack, open_stack
+from tests.support.wire import CHAT, chat, post
+
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+FIELDS = [(":method", "GET"), (":scheme", "http"), (":path", "/livez"), (":authority", "x")]
+
+
+@asynccontextmanager
+async def bystander(stack: Stack) -> AsyncIterator[RawClient]:
+    """A stream of another client, which is whole at the block's end."""
+    client = await stack.connect()
+    await client.send(post(chat("hi", model=MODEL)))
+    await client.read_until(b'"content":"a"')
+    yield client
+    await client.read_until(b"[DONE]")
+    assert b'"finish_reason":"stop"' in client.received
+    await client.stream.aclose()
+
+
+async def get(front: H2Front, *more: tuple[str, str], path: str = "/livez") -> int:
+    number = front.h2.get_next_available_stream_id()
+    fields = [(k, path if k == ":path" else v) for k, v in FIELDS]
+    front.h2.send_headers(number, [*fields, *more], end_stream=True)
+    await front.flush()
+    return int(number)
+
+
+def put(front: H2Front) -> int:
+    """A chat request that waits to be sent."""
+    number = front.h2.get_next_available_stream_id()
+    front.h2.send_headers(number, [(":method", "POST"), *FIELDS[1:2], (":path", CHAT), *FIELDS[3:]])
+    front.h2.send_data(number, chat("hi", model=MODEL), end_stream=True)
+    return int(number)
+
+
+async def assert_calmed(front: H2Front) -> None:
+    with trio.fail_after(2):
+        await front.closed.wait()
+    assert front.goaway == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_rapid_resets_end_the_connection_and_no_other(
+    autojump_clock: trio.testing.MockClock,
+):
+    """CVE-2023-44487: streams that are reset at once never count as open."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        limits = Limits(max_http2_resets_per_s=20)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with bystander(stack), connect(stack) as front:
+                with suppress(*GONE):
+                    for _ in range(1000):
+                        await front.reset(await front.ask())
+                await assert_calmed(front)
+                assert len(decoder.engine.calls) < 150
+            await stack.assert_as_before()
+            assert "http2_flood" in [each["event"] for each in stack.log]
+
+
+async def test_resets_within_the_rate_are_nobodys_business(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(hang) as decoder:
+        limits = Limits(max_http2_resets_per_s=20)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with connect(stack) as front:
+                for _ in range(30):
+                    for _ in range(18):
+                        await front.reset(await front.ask())
+                    await trio.sleep(1)
+                number = await get(front)
+                await front.until_ended(number)
+                assert front.status[number] == 200
+
+
+def frame(kind: str, stream: int) -> bytes:
+    if kind == "unknown":
+        return b"\0\0\1\xbe\0\0\0\0\0x"
+    found: Frame
+    match kind:
+        case "ping":
+            found = PingFrame(0, b"12345678")
+        case "settings":
+            found = SettingsFrame(0, settings={SettingCodes.INITIAL_WINDOW_SIZE: 65535})
+        case "priority":
+            found = PriorityFrame(stream, depends_on=0, stream_weight=1)
+        case "empty-data":
+            found = DataFrame(stream, b"")
+        case _:
+            raise ValueError(kind)
+    return found.serialize()
+
+
+@pytest.mark.parametrize("kind", ["ping", "settings", "priority", "empty-data", "unknown"])
+async def test_floods_of_frames_end_the_connection_and_no_other(
+    kind: str, autojump_clock: trio.testing.MockClock
+):
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                number = front.h2.get_next_available_stream_id()
+                fields = [(":method", "POST"), *FIELDS[1:2], (":path", CHAT), *FIELDS[3:]]
+                front.h2.send_headers(number, fields)
+                await front.flush()
+                flood = frame(kind, number) * 500
+                with suppress(*GONE):
+                    for _ in range(40):
+                        await front.send(flood)
+                await assert_calmed(front)
+            await stack.assert_as_before()
+
+
+async def test_a_client_that_floods_and_does_not_read_is_ended_too(
+    autojump_clock: trio.testing.MockClock,
+):
+    """Each PING has an answer; they must not pile up."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings(limits=Limits(stalled_write_s=5))) as stack:
+            client = await stack.connect(receive_buffer=2048)
+            await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize())
+            ping = PingFrame(0, b"12345678").serialize() * 1000
+            sent = 0
+            with trio.fail_after(60):
+                with suppress(*GONE):
+                    while True:
+                        await client.send(ping)
+                        sent += len(ping)
+            assert sent < 20_000_000
+            await client.stream.aclose()
+            await stack.assert_as_before()
+
+
+async def test_a_flood_of_continuations_ends_the_connection(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                head = HeadersFrame(1, front.h2.encoder.encode(FIELDS))
+                await front.send(head.serialize())
+                with suppress(*GONE):
+                    for _ in range(10_000):
+                        await front.send(ContinuationFrame(1, b"").serialize())
+                with trio.fail_after(2):
+                    await front.closed.wait()
+            await stack.assert_as_before()
+
+
+async def test_a_header_bomb_ends_the_connection(autojump_clock: trio.testing.MockClock):
+    """A few bytes of HPACK that name the same 4,000 bytes again and again."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                with suppress(*GONE):
+                    for _ in range(100):
+                        await get(front, *[("x-a", "1" * 4000)] * 1000)
+                        await trio.sleep(0.01)
+                assert front.goaway == ErrorCodes.ENHANCE_YOUR_CALM
+            await stack.assert_as_before()
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "status"),
+    [
+        ([(f"x-{i}", "1") for i in range(120)], "/livez", 431),
+        ([], "/" + "a" * 9000, 414),
+    ],
+    ids=["many-headers", "long-path"],
+)
+async def test_a_head_over_its_limits_is_its_streams_own_business(
+    more: list[tuple[str, str]], path: str, status: int, autojump_clock: trio.testing.MockClock
+):
+    async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                running = await front.ask()
+                number = await get(front, *more, path=path)
+                await front.until_ended(number)
+                assert front.status[number] == status
+                assert orjson.loads(front.data[number])["error"]["type"] == "invalid_request_error"
+                await front.until_ended(running)
+                assert front.data[running].endswith(b"data: [DONE]\n\n")
+            await stack.assert_as_before()
+
+
+async def test_a_refusal_that_finds_no_window_resets_its_stream(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                front.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 5})
+                number = await get(front, path="/" + "a" * 9000)
+                await front.until_ended(number)
+                assert front.ended[number] == "reset"
+            await stack.assert_as_before()
+
+
+async def test_a_stream_too_many_is_its_own_business(autojump_clock: trio.testing.MockClock):
+    """RFC 9113, 5.1.2: an error of the stream; hypercorn's h2 makes it one of the connection."""
+    async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
+        limits = Limits(max_http2_streams=5)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with connect(stack) as front:
+                # A client that has not seen our settings yet.
+                numbers = [put(front) for _ in range(8)]
+                await front.flush()
+                for number in numbers:
+                    await front.until_ended(number)
+                assert [front.ended[n] for n in numbers] == ["done"] * 5 + ["reset"] * 3
+                assert {front.codes[n] for n in numbers[5:]} == {ErrorCodes.REFUSED_STREAM}
+                late = await front.ask()
+                await front.until_ended(late)
+                assert front.ended[late] == "done"
+            await stack.assert_as_before()
+
+
+async def test_a_connection_that_has_served_its_requests_says_goodbye(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
+        limits = Limits(max_connection_requests=3)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with connect(stack) as front:
+                running = await front.ask()
+                for _ in range(2):
+                    await get(front)
+                while front.goaway is None:
+                    await front.changed.wait()
+                late = await get(front)
+                await front.until_ended(late)
+                assert front.codes[late] == ErrorCodes.REFUSED_STREAM
+                await front.until_ended(running)
+                assert front.data[running].endswith(b"data: [DONE]\n\n")
+                await front.closed.wait()
+            await stack.assert_as_before()
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_a_drain_says_goodbye(busy: bool, autojump_clock: trio.testing.MockClock):
+    async with open_fake_decoder(saying(*"abc", gap_s=5)) as decoder:
+        async with open_stack(decoder.settings(limits=Limits(settle_s=0))) as stack:
+            async with connect(stack) as front:
+                number = await (front.ask() if busy else get(front))
+                await trio.sleep(1)
+                await stack.signals.send(signal.SIGTERM)
+                await trio.sleep(1)
+                assert front.goaway == ErrorCodes.NO_ERROR
+                await front.closed.wait()
+                assert front.ended[number] == "done"
+                if busy:
+                    assert b'"finish_reason":"stop"' in front.data[number]
+            with trio.fail_after(1):
+                await stack.stopped.wait()
+
+
+UNFIT: dict[str, Callable[[], list[tuple[bytes, bytes]]]] = {
+    "connect": lambda: [(b":method", b"CONNECT"), (b":authority", b"x:443")],
+    "websocket": lambda: [
+        (b":method", b"CONNECT"),
+        (b":protocol", b"websocket"),
+        (b":scheme", b"http"),
+        (b":path", b"/"),
+        (b":authority", b"x"),
+    ],
+    "method-not-ascii": lambda: [(b":method", b"G\xc3\xa9T"), *_rest()],
+    "empty-path": lambda: [(b":method", b"GET"), (b":path", b""), *_rest()[:1], *_rest()[2:]],
+    "path-without-slash": lambda: [
+        (b":method", b"GET"),
+        (b":path", b"livez"),
+        *_rest()[:1],
+        *_rest()[2:],
+    ],
+    "new-line-in-a-value": lambda: [(b":method", b"GET"), *_rest(), (b"x-a", b"1\r\nx-b: 2")],
+    "nul-in-a-value": lambda: [(b":method", b"GET"), *_rest(), (b"x-a", b"1\x002")],
+    "upper-case-name": lambda: [(b":method", b"GET"), *_rest(), (b"X-A", b"1")],
+    "connection-header": lambda: [(b":method", b"GET"), *_rest(), (b"connection", b"close")],
+    "coding": lambda: [(b":method", b"POST"), *_rest(), (b"transfer-encoding", b"chunked")],
+    "length-of-another-body": lambda: [
+        (b":method", b"POST"),
+        *_rest(),
+        (b"content-length", b"5"),
+    ],
+}
+
+
+def _rest() -> list[tuple[bytes, bytes]]:
+    return [(b":scheme", b"http"), (b":path", b"/livez"), (b":authority", b"x")]
+
+
+@pytest.mark.parametrize("fields", UNFIT.values(), ids=UNFIT)
+async def test_what_is_not_a_request_begins_none_and_harms_no_other_client(
+    fields: Callable[[], Any], autojump_clock: trio.testing.MockClock
+):
+    async with open_fake_decoder(saying(*"abc", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                number = front.h2.get_next_available_stream_id()
+                front.h2.send_headers(number, fields(), end_stream=True)
+                await front.flush()
+                with trio.move_on_after(1):
+                    await front.closed.wait()
+                assert 200 not in front.status.values()
+                assert not [e for e in stack.log if e["event"] == "connection_crashed"]
+            await stack.assert_as_before()
