@@ -86,8 +86,9 @@ class CarefulH11Protocol(H11Protocol):
             raise H2ProtocolAssumedError(preface + self._h11.trailing_data[0])
         if request.http_version not in (b"1.0", b"1.1"):
             return InvalidRequest("The HTTP version must be 1.0, 1.1 or 2.")
-        if request.method == b"CONNECT":
-            return MethodNotAllowed("This is no proxy: there is no CONNECT.")
+        if request.method == b"CONNECT" or request.method != request.method.upper():
+            # To hypercorn `head` is HEAD, to h11 it is not: an answer with a length and without a body.
+            return MethodNotAllowed("There is no such method here.")
         if not request.target.startswith((b"/", b"http://", b"https://")):
             return InvalidRequest("The request's target must be a path.")
         if any(k == b"upgrade" and v.lower() == b"websocket" for k, v in request.headers):

@@ -14,9 +14,14 @@ CHUNKED = b"host: x\r\ntransfer-encoding: chunked\r\n\r\n"
     ("sent", "status"),
     [
         pytest.param(b"HEAD / HTTP/9.9\r\nhost: x\r\n\r\n", 400, id="a-refused-head-has-no-body"),
-        pytest.param(b"POST /livez HTTP/1.1\r\n" + CHUNKED + b"5\r\n12345XX", 400, id="bad-chunk"),
+        pytest.param(b"hEAD /livez HTTP/1.1\r\nhost: x\r\n\r\n", 405, id="methods-have-a-case"),
         pytest.param(
-            b"POST /livez HTTP/1.1\r\n" + CHUNKED + b"5\r\n12345\r\nzz\r\n" * 2, 400, id="bad-size"
+            b"POST /tokenize HTTP/1.1\r\n" + CHUNKED + b"5\r\n12345XX", 400, id="bad-chunk"
+        ),
+        pytest.param(
+            b"POST /tokenize HTTP/1.1\r\n" + CHUNKED + b"5\r\n12345\r\nzz\r\n" * 2,
+            400,
+            id="bad-size",
         ),
     ],
 )
@@ -32,7 +37,7 @@ async def test_a_refusal_is_whole_and_crashes_nothing(
                 await client.send(piece)
             with trio.fail_after(5):
                 await client.read_to_end()
-            assert client.status in (status, 405)
+            assert client.status == status
             _, _, body = bytes(client.received).partition(b"\r\n\r\n")
             assert (body == b"") == sent.startswith(b"HEAD")
             await client.stream.aclose()
@@ -58,7 +63,7 @@ async def test_an_http2_method_that_is_not_ascii_is_its_streams_own_business(
             await stack.assert_as_before(0.1)
 
 
-@pytest.mark.parametrize("host", [b"a" * 64 + b".example", b"a..b", b"\xff", b"xn--\xe9"])
+@pytest.mark.parametrize("host", [b"a" * 64 + b".example", b"a..b"])
 async def test_a_host_that_is_none_is_no_failure_of_ours(
     host: bytes, autojump_clock: trio.testing.MockClock
 ):
