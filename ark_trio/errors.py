@@ -153,6 +153,12 @@ class Overloaded(ArkError):
     retry_after_s = 1
 
 
+class RateLimited(Overloaded):
+    """The key has asked as much as it may for now."""
+
+    outcome = "rate_limited"
+
+
 class NotImplementedByEngine(ArkError):
     """The engine does not offer this method."""
 

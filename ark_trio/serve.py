@@ -17,6 +17,8 @@ from attrs import define, evolve, field
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
+from ark_trio.access.desk import Desk, RemoteStore
+from ark_trio.access.store import Store
 from ark_trio.api.web import Web, build_admin_web, build_web
 from ark_trio.config import Settings
 from ark_trio.doors import Doors, bound_to, open_doors
@@ -54,12 +56,16 @@ def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
             return 0
         count, family = settings.workers, secrets.token_hex(8)
 
-        def work(number: int, notifier: Notifier, orders: socket.socket) -> None:
+        def work(
+            number: int, notifier: Notifier, orders: socket.socket, counter: socket.socket
+        ) -> None:
             place = Siblings(number=number, count=count, family=family)
             newest = _newest(settings, reload)
-            trio.run(serve_worker, newest, doors, reload, notifier, orders, place)
+            trio.run(serve_worker, newest, doors, reload, notifier, orders, place, counter)
 
-        supervisor = Supervisor(count=count, work=work, notifier=notifier, release=doors.close)
+        supervisor = Supervisor(
+            count=count, work=work, notifier=notifier, desk=Desk(), release=doors.close
+        )
         return supervisor.run()
 
 
@@ -92,13 +98,16 @@ async def serve_worker(
     notifier: Notifier,
     orders: socket.socket,
     place: Siblings,
+    counter: socket.socket,
 ) -> None:
-    """Serve as one of several processes, heeding the signals that the parent passes on by `orders`."""
+    """Serve as one of several processes: the parent passes signals on by `orders`, and counts for all behind `counter`."""
     own = partial(share_of, workers=settings.workers)
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[int](8)
         nursery.start_soon(_hear_parent, trio.socket.from_stdlib_socket(orders), send)
-        await _serve(own(settings), doors, lambda: own(reload()), notifier, receive, place)
+        store = RemoteStore(trio.socket.from_stdlib_socket(counter))
+        nursery.start_soon(store.listen)
+        await _serve(own(settings), doors, lambda: own(reload()), notifier, receive, place, store)
         nursery.cancel_scope.cancel()
 
 
@@ -117,8 +126,9 @@ async def _serve(
     notifier: Notifier,
     signals: AsyncIterator[int],
     place: Siblings = ALONE,
+    store: Store | None = None,
 ) -> None:
-    async with open_gateway(settings, place) as gateway, trio.open_nursery() as nursery:
+    async with open_gateway(settings, place, store) as gateway, trio.open_nursery() as nursery:
         server = Server(gateway=gateway, reload=reload, notifier=notifier)
         nursery.start_soon(place.serve, partial(_tell_sibling, gateway))
         nursery.start_soon(server.heed, signals)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 from attrs import define, field, frozen
@@ -32,8 +33,19 @@ PAUSE_MAX_S = 30.0
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """Signals that mean something to the gateway."""
 
-Work = Callable[[int, Notifier, socket.socket], None]
-"""What a worker of a number does: serve, telling the notifier, heeding the signals that arrive on the socket as bytes."""
+Work = Callable[[int, Notifier, socket.socket, socket.socket], None]
+"""What a worker of a number does: serve, telling the notifier, heeding the signals that arrive on the first socket as bytes,
+and asking what the workers share by datagrams on the second."""
+
+
+class Desk(Protocol):
+    """Keeps what the workers share."""
+
+    def answer(self, worker: int, message: bytes) -> bytes | None:
+        """Do what a worker asks; return what to say to it, if anything."""
+
+    def forget(self, worker: int) -> None:
+        """Take note that a worker has died."""
 
 
 @define(eq=False)
@@ -42,6 +54,8 @@ class _Worker:
     pid: int
     voice: socket.socket
     """Where its datagrams arrive."""
+    counter: socket.socket
+    """Where it asks the desk."""
     born: float
     heard: float
     ready: bool = False
@@ -62,6 +76,7 @@ class Supervisor:
     count: int
     work: Work
     notifier: Notifier
+    desk: Desk
     release: Callable[[], None] = lambda: None
     """Lets go of what the parent holds only for workers to come: the listening socket, which would else go on accepting."""
     _workers: list[_Worker] = field(factory=list)
@@ -92,6 +107,8 @@ class Supervisor:
                 if key.fileobj is woken:
                     for byte in _drain(woken):
                         self._heed(byte)
+                elif key.fileobj is key.data.counter:
+                    self._attend(key.data)
                 else:
                     self._hear(key.data)
             self._reap(selector)
@@ -109,27 +126,29 @@ class Supervisor:
             worker = self._fork(vacancy.number)
             self._pauses[worker.pid] = vacancy.pause_s
             self._workers.append(worker)
-            selector.register(worker.voice, selectors.EVENT_READ, worker)
+            for sock in (worker.voice, worker.counter):
+                selector.register(sock, selectors.EVENT_READ, worker)
 
     def _fork(self, number: int) -> _Worker:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for sock in (ours, theirs):
-            sock.setblocking(False)  # noqa: FBT003
+        ours, theirs = _pair()
+        counter, asking = _pair()
         now = time.monotonic()
         pid = os.fork()
         if pid:
             theirs.close()
+            asking.close()
             log.info("worker_started", worker=number, pid=pid)
-            return _Worker(number, pid, ours, now, now)
+            return _Worker(number, pid, ours, counter, now, now)
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for number_passed_on in HEEDED:
                 signal.signal(number_passed_on, signal.SIG_IGN)
-            for other in (ours, *(worker.voice for worker in self._workers)):
+            others = [sock for worker in self._workers for sock in (worker.voice, worker.counter)]
+            for other in (ours, counter, *others):
                 other.close()
-            self.work(number, Notifier(watchdog_s=ALIVE_S * 2, socket=theirs), theirs)
+            self.work(number, Notifier(watchdog_s=ALIVE_S * 2, socket=theirs), theirs, asking)
             code = 0
         except BaseException:  # noqa: ASYNC103 (the parent's code must not run in this process, whatever happened)
             log.exception("worker_crashed", worker=number)
@@ -163,6 +182,12 @@ class Supervisor:
                         self._told_stopping = True
                         self.notifier.stopping("stopping", int(value) / 1e6)
 
+    def _attend(self, worker: _Worker) -> None:
+        with suppress(OSError):  # it has died, or does not take its answers and gives up on them
+            while message := worker.counter.recv(4096):
+                if reply := self.desk.answer(worker.number, message):
+                    worker.counter.send(reply)
+
     def _reap(self, selector: selectors.BaseSelector) -> None:
         for worker in tuple(self._workers):
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
@@ -170,8 +195,11 @@ class Supervisor:
                 continue
             code = os.waitstatus_to_exitcode(status)
             self._workers.remove(worker)
-            selector.unregister(worker.voice)
-            worker.voice.close()
+            self._attend(worker)
+            self.desk.forget(worker.number)
+            for sock in (worker.voice, worker.counter):
+                selector.unregister(sock)
+                sock.close()
             if self._stopping:
                 self._failed |= code != 0
                 continue
@@ -207,6 +235,13 @@ class Supervisor:
             self.notifier.status(status)
         if self.notifier.watchdog_s is not None:
             self.notifier.alive()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in (ours, theirs):
+        sock.setblocking(False)  # noqa: FBT003 (the standard library's signature)
+    return ours, theirs
 
 
 def _drain(sock: socket.socket) -> bytes:

@@ -123,9 +123,14 @@ def _rule(rules: Iterable[str], model: str) -> str:
     return known.get(model) or known.get(ANY_MODEL) or "auto"
 
 
-def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkResponse]:
-    """Start a call in the request's nursery, and return what it brings."""
+async def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkResponse]:
+    """Start a call in the request's nursery, and return what it brings.
+
+    Raises:
+        RateLimited: the request's key has asked enough.
+    """
     here = exchange.get()
+    await _claim((ask,))
     mailbox: Mailbox[ArkResponse] = Mailbox()
     here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
@@ -138,6 +143,7 @@ async def take_reply(ask: Ask) -> ArkResponse:
         ArkError: it failed, or took longer than a first token may.
     """
     here = exchange.get()
+    await _claim((ask,))
     mailbox: Mailbox[ArkResponse] = Mailbox()
     here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
     try:
@@ -149,13 +155,27 @@ async def take_reply(ask: Ask) -> ArkResponse:
     return reply
 
 
-def open_several_steps(asks: Sequence[Ask], decoder: Decoder[Numbered]) -> Steps[Numbered]:
-    """Start several calls in the request's nursery, and return what they bring, numbered."""
+async def open_several_steps(asks: Sequence[Ask], decoder: Decoder[Numbered]) -> Steps[Numbered]:
+    """Start several calls in the request's nursery, and return what they bring, numbered.
+
+    Raises:
+        RateLimited: the request's key has asked enough.
+    """
     here = exchange.get()
+    await _claim(asks)
     mailbox, parts = open_parts(len(asks))
     for ask, part in zip(asks, parts, strict=True):
         here.nursery.start_soon(here.gateway.run_call, ask, part)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
+
+
+async def _claim(asks: Sequence[Ask]) -> None:
+    here = exchange.get()
+    await here.tab.claim(
+        here.key,
+        prompt_tokens=sum(ask.prompt_tokens for ask in asks),
+        answer_tokens=sum(ask.most_answer_tokens for ask in asks),
+    )
 
 
 async def reply_with_stream(steps: Steps[M], answer: StreamEncoder) -> Response:

@@ -46,7 +46,7 @@ async def create_chat_completion() -> Response:
         prompt_tokens=conversation_tokens(chat.messages),
         max_tokens=chat.max_tokens,
     )
-    steps = open_steps(ask, decoder)
+    steps = await open_steps(ask, decoder)
     answer_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
     if not chat.stream:
         fold = ChatFold(

@@ -40,7 +40,7 @@ async def create_completion() -> Response:
         separate_reasoning=False,
         top_logprobs=asked.shown_logprobs,
     )
-    steps = open_several_steps(
+    steps = await open_several_steps(
         [
             ask_for(
                 asked.model,

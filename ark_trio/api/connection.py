@@ -23,6 +23,7 @@ from ark_trio.hyper.outlet import outlet_of
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.push import Outlet
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
+from ark_trio.relay.tab import Tab, open_tab
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -35,6 +36,7 @@ class Exchange:
     """Ends with the request, however it ends."""
     record: Record
     gateway: Gateway
+    tab: Tab
     outlet: Outlet | None = None
     """The short way to the client, if there is one."""
     key: Key | None = None
@@ -68,12 +70,13 @@ class ArkConnection(TrioASGIHTTPConnection):
         send = self._recording(send, record)
         request = self._create_request_from_scope(send)
         with gateway.book.entry(record):
-            async with trio.open_nursery() as nursery:
+            async with open_tab(gateway.store, record) as tab, trio.open_nursery() as nursery:
                 exchange.set(
                     Exchange(
                         nursery=nursery,
                         record=record,
                         gateway=gateway,
+                        tab=tab,
                         outlet=outlet_of(self.scope),
                     )
                 )

@@ -10,6 +10,7 @@ from ark_trio.api import admin, chat, completions, description, health, models, 
 from ark_trio.api.access import authenticate
 from ark_trio.api.connection import ArkConnection
 from ark_trio.api.cors import allow_origin, answer_preflight
+from ark_trio.api.rates import tell_rates
 from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError, InvalidRequest
@@ -47,6 +48,7 @@ def build_web(gateway: Gateway) -> Web:
     web.before_request(answer_preflight)  # a browser asks it without the page's key
     web.before_request(authenticate)
     web.after_request(allow_origin)
+    web.after_request(tell_rates)
     _set_error_replies(web)
     return web
 

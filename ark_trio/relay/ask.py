@@ -52,6 +52,13 @@ class Ask:
         return Work(prompt=self.prompt_tokens, answer=answer)
 
     @property
+    def most_answer_tokens(self) -> int:
+        """What the answer may come to, to be set aside until it is known."""
+        if self.unary:
+            return 0
+        return _LIKELY_TOKENS if self.max_tokens is None else self.max_tokens
+
+    @property
     def metadata(self) -> Metadata:
         """What travels beside the request."""
         return (("x-request-id", self.record.request_id), *self.trace)

@@ -12,6 +12,7 @@ from attrs import define, field
 from ark_trio.access.admission import Admission
 from ark_trio.access.key_file import open_keyring
 from ark_trio.access.keyring import KeyRing
+from ark_trio.access.store import LocalStore, Store
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError, InternalError, ShuttingDown
 from ark_trio.fleet.fleet import Fleet
@@ -39,6 +40,8 @@ class Gateway:
     settings: Settings
     roster: Roster
     attempts: Attempts
+    store: Store
+    """Counts what keys ask."""
     keyring: KeyRing | None
     """None: there are no keys, and anybody may ask."""
     admission: Admission
@@ -124,7 +127,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, siblings: Siblings = ALONE, store: Store | None = None
+) -> AsyncIterator[Gateway]:
     """Open the asyncio loop, a channel to each decoder and the tasks that watch them. Yields once each was asked.
 
     The block must run in a task that lasts as long as the process serves: it owns all of these.
@@ -136,6 +141,7 @@ async def open_gateway(settings: Settings, siblings: Siblings = ALONE) -> AsyncI
             settings=settings,
             roster=roster,
             attempts=Attempts(fleet=roster.fleet),
+            store=store or LocalStore(),
             keyring=keyring,
             admission=Admission(**places(settings)),
             started_at=int(time.time()),

@@ -148,6 +148,11 @@ class Record:
             self.judge(error)
             self.judge = None
 
+    @property
+    def left(self) -> bool:
+        """Whether it ended because its client is no longer there."""
+        return self.status == CLIENT_GONE_STATUS
+
     def end_left(self, outcome: str = CLIENT_GONE) -> None:
         """Say that the request ended because its client is no longer there."""
         if self.outcome is None:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.support.processes import (
+    BIN,
     Served,
     engine,
     free_port,
@@ -245,3 +247,33 @@ def test_nobody_else_is_answered_by_a_worker():
         assert ask_as(os.geteuid()).startswith(b"{")
         if os.geteuid() == 0:
             assert not ask_as(65534).startswith(b"{")
+
+
+def test_workers_count_a_key_s_requests_as_one(decoder: Served, tmp_path: Path):
+    """Whichever worker is asked, and also when one that had taken some has died."""
+    keys = tmp_path / "keys"
+    made = subprocess.run(
+        [BIN / "ark-trio", "keys", "add", "ann", "--requests-per-minute", "5", "--json"],
+        env={**os.environ, "ARK_KEYS_FILE": str(keys)},
+        capture_output=True,
+        check=True,
+    )
+    key = json.loads(made.stdout)["key"]
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    with proxy(decoder, ARK_KEYS_FILE=str(keys)) as door:
+
+        def ask() -> httpx2.Response:
+            # A connection each, so that the kernel spreads them.
+            return httpx2.post(
+                f"{door.url}/v1/chat/completions", content=chat("", stream=False), headers=headers
+            )
+
+        answers = [ask() for _ in range(9)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 4
+        remaining = [int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers]
+        assert remaining[:5] == list(range(4, -1, -1))
+        first = door.children()[0]
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(door.children()) == 2 and first not in door.children(), 5)
+        wait_until(lambda: is_ready(door.port), 5)
+        assert {ask().status_code for _ in range(6)} == {429}
