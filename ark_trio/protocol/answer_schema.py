@@ -62,6 +62,7 @@ class ChatLogprobs:
     """Log probabilities of a choice's tokens."""
 
     content: tuple[TokenLogprob, ...]
+    refusal: None
 
 
 @frozen(kw_only=True)

@@ -10,6 +10,7 @@ from attrs import define, field
 
 from ark_trio.protocol.choice import Choice, choice_of, expect_all_ended, open_choices
 from ark_trio.protocol.function_call import told_finish
+from ark_trio.protocol.logprobs import chat_logprobs
 from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta, Usage
 from ark_trio.protocol.usage_body import usage_body
 
@@ -98,7 +99,7 @@ def _choice_body(choice: Choice, said: _Said, *, functions: bool) -> dict[str, A
     return {
         "index": choice.index,
         "message": _message_body(said, functions=functions),
-        "logprobs": {"content": said.logprobs} if said.logprobs else None,
+        "logprobs": chat_logprobs(said.logprobs),
         "finish_reason": told_finish(choice.finish_reason, functions=functions),
     }
 

@@ -13,6 +13,7 @@ from ark_trio.errors import ArkError
 from ark_trio.protocol.choice import Choice, choice_of, expect_all_ended, open_choices
 from ark_trio.protocol.error_body import error_frames
 from ark_trio.protocol.function_call import told_finish
+from ark_trio.protocol.logprobs import chat_logprobs
 from ark_trio.protocol.sse import DONE
 from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta, Usage
 from ark_trio.protocol.usage_body import usage_body
@@ -104,7 +105,7 @@ class ChatStream:
         return chunks
 
     def _rich_chunks(self, choice: Choice, delta: ChoiceDelta) -> bytes:
-        logprobs = {"content": delta.logprobs} if delta.logprobs else None
+        logprobs = chat_logprobs(delta.logprobs)
         pieces = [*_text_pieces(delta)]
         for call in delta.tool_calls:
             pieces += self._call_pieces(choice, call)

@@ -1,6 +1,6 @@
 """Log probabilities in OpenAI's shape."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ark_trio.errors import BadBackend
@@ -23,6 +23,11 @@ def token_entries(logprobs: Any) -> tuple[Mapping[str, Any], ...]:
         {**_entry(entry), "top_logprobs": [_entry(other) for other in _list(entry, "top_logprobs")]}
         for entry in _list(logprobs, "content")
     )
+
+
+def chat_logprobs(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return `logprobs` of a chat answer; engines tell refusals as text."""
+    return {"content": entries, "refusal": None} if entries else None
 
 
 def _entry(entry: Any) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_reasoning_goes_by_both_names():
 def test_log_probabilities_are_collected():
     a, b = {"token": "a"}, {"token": "b"}
     answer = fold(step("a", logprobs=(a,)), step("b", logprobs=(b,), finish_reason="stop"))
-    assert answer["choices"][0]["logprobs"] == {"content": [a, b]}
+    assert answer["choices"][0]["logprobs"] == {"content": [a, b], "refusal": None}
 
 
 def test_choices_interleave():

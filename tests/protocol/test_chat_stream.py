@@ -124,7 +124,7 @@ def test_log_probabilities_stand_on_the_step_s_first_chunk():
     got = chunks(run(step("a", logprobs=(entry,), tool_calls=(call,), finish_reason="stop")))
     assert [chunk["choices"][0]["logprobs"] for chunk in got] == [
         None,
-        {"content": [entry]},
+        {"content": [entry], "refusal": None},
         None,
         None,
     ]
@@ -135,7 +135,7 @@ def test_log_probabilities_without_text_have_a_chunk():
     entry = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
     got = chunks(run(step(logprobs=(entry,)), step(finish_reason="stop")))
     assert got[1]["choices"][0]["delta"] == {"content": ""}
-    assert got[1]["choices"][0]["logprobs"] == {"content": [entry]}
+    assert got[1]["choices"][0]["logprobs"] == {"content": [entry], "refusal": None}
 
 
 def test_usage_is_told_only_when_asked():

@@ -1,4 +1,4 @@
-"""The description says what is enforced, and what is answered is what it says."""
+"""The description says what is enforced, and what is answered is what it says, by the classes of OpenAI's own SDK too."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from ark_trio.errors import ArkError, BadBackend, InvalidRequest, Unavailable
 from ark_trio.protocol.ark_response import ResponseDecoder
@@ -142,11 +144,15 @@ def test_chat_answers_are_as_described_whatever_the_engine_says(
         for each in steps:
             fold.feed(each)
         body += stream.end()
-        expect("ChatCompletion", orjson.loads(orjson.dumps(fold.result())))
+        whole = orjson.dumps(fold.result())
+        expect("ChatCompletion", orjson.loads(whole))
+        ChatCompletion.model_validate_json(whole, strict=True)
     except BadBackend as error:
         body = stream.fail(error)
     for chunk in chunks(body):
         expect("Error" if "error" in chunk else "ChatCompletionChunk", chunk)
+        if "error" not in chunk:
+            ChatCompletionChunk.model_validate_json(orjson.dumps(chunk), strict=True)
 
 
 @given(st.lists(STEPS, max_size=4), st.booleans())
@@ -157,7 +163,9 @@ def test_completions_are_as_described_whatever_the_engine_says(steps, usage):
         body = b"".join(map(stream.feed, steps)) + stream.end()
         for each in steps:
             fold.feed(each)
-        expect("Completion", orjson.loads(orjson.dumps(fold.result())))
+        whole = orjson.dumps(fold.result())
+        expect("Completion", orjson.loads(whole))
+        Completion.model_validate_json(whole, strict=True)
     except BadBackend as error:
         body = stream.fail(error)
     for chunk in chunks(body):
