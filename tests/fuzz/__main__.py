@@ -41,6 +41,8 @@ def fuzz(seed: str, first: int, inputs: int, server: str, *, survey: bool = Fals
             for name in ("statuses", "by_grammar"):
                 getattr(whole, name).update(getattr(tally, name))
             whole.played += tally.played
+            whole.silent += tally.silent
+            whole.seconds += tally.seconds
             whole.bystander_tokens += tally.bystander_tokens
         for fault, number in target.faults.most_common():
             print(f"{number:6} {fault}")
