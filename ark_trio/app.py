@@ -20,6 +20,7 @@ from ark_trio.log import configure_logging
 from ark_trio.protocol.error_body import error_body
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.rpc.asyncio_host import AsyncioHost, in_trio, leave_asyncio_plain
+from ark_trio.tls import require_certificates
 
 log = structlog.get_logger()
 
@@ -89,6 +90,7 @@ def _settings_or_exit() -> Settings:
     try:
         settings = load_settings({}, os.environ)
         open_keyring(settings.keys_file)
+        require_certificates(settings, "proxy")
     except ConfigError as error:
         sys.stderr.write(f"ark-trio: {error}\n")
         raise SystemExit(2) from error

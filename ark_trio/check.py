@@ -22,9 +22,9 @@ from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.rpc.bridge import Bridge, open_bridge
-from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import ArkChannel, Response, open_channel
 from ark_trio.rpc.mailbox import Mailbox
+from ark_trio.rpc.options import channel_options
 from ark_trio.settings.load import Loaded
 from ark_wire.inference import ControlType
 
@@ -115,12 +115,7 @@ def _configuration(loaded: Loaded[Settings]) -> Iterator[Finding]:
 
 
 async def _ask(bridge: Bridge, target: Target, settings: Settings, *, probe: bool) -> list[Finding]:
-    options = ChannelOptions(
-        connect_s=settings.limits.connect_s,
-        max_message_bytes=settings.limits.max_message_bytes,
-        stream_window_bytes=settings.grpc.stream_window_bytes,
-        connection_window_bytes=settings.grpc.connection_window_bytes,
-    )
+    options = channel_options(settings)
     status: Mapping[str, Any] = {}
 
     async def tell_status(channel: ArkChannel) -> str:

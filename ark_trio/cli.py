@@ -114,6 +114,9 @@ def _run_service(role: Role, settings: Settings, command: Command) -> int:
 
 def _runnable(loaded: Loaded[Settings], role: Role) -> Settings:
     require_runnable(loaded.settings, role)
+    from ark_trio.tls import require_certificates
+
+    require_certificates(loaded.settings, role)
     if role == "proxy":
         from ark_trio.access.key_file import open_keyring
 

@@ -184,6 +184,30 @@ class GrpcSettings:
     ping_timeout_s: Seconds = setting(
         10.0, "Time for a ping's answer.", name="grpc_ping_timeout_s", at_least=0.1, at_most=3600
     )
+    tls: bool = setting(
+        default=False, help="TLS between gateway, decoder and prefiller.", name="grpc_tls"
+    )
+    ca: Path | None = setting(
+        None,
+        "PEM file of the CAs that the other side's certificate must come from.",
+        name="grpc_ca",
+        default_text="the system's, when calling; an engine asks callers for none",
+    )
+    cert: Path | None = setting(
+        None,
+        "PEM file of the certificate that this service shows; an engine needs one.",
+        name="grpc_cert",
+        default_text="none",
+    )
+    key: Path | None = setting(
+        None, "PEM file of its key.", name="grpc_key", default_text="in the certificate's file"
+    )
+    server_name: str | None = setting(
+        None,
+        "Name that engines' certificates must be for.",
+        name="grpc_server_name",
+        default_text="the host that is called",
+    )
 
 
 @frozen(kw_only=True)
@@ -488,6 +512,18 @@ class HttpSettings:
 
     cors_origins: tuple[str, ...] = setting(
         (), "Origins whose web pages may call, as https://host; * is any.", roles=_PROXY
+    )
+    tls_cert: Path | None = setting(
+        None,
+        "PEM file of the certificate that clients are shown; with one, HTTPS is served.",
+        default_text="none",
+        roles=_PROXY,
+    )
+    tls_key: Path | None = setting(
+        None,
+        "PEM file of its key.",
+        default_text="in the certificate's file",
+        roles=_PROXY,
     )
     root_path: str | None = setting(
         None, "Path under which a proxy in front serves all of this, as /ai.", roles=_PROXY

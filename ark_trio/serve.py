@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ from ark_trio.relay.reading import take_reading
 from ark_trio.relay.siblings import ALONE, Siblings, Topic
 from ark_trio.relay.status import take_status
 from ark_trio.systemd import SILENT, Notifier, open_notifier
+from ark_trio.tls import door_context, renew_door
 from ark_trio.workers import HEEDED, Supervisor
 
 log = structlog.get_logger()
@@ -160,6 +162,7 @@ class Server:
     reload: Callable[[], Settings]
     notifier: Notifier = SILENT
     config: HyperConfig = field(init=False)
+    _tls: ssl.SSLContext | None = None
     _asked_to_stop: trio.Event = field(factory=trio.Event)
     _asked_to_hurry: trio.Event = field(factory=trio.Event)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None))
@@ -178,11 +181,19 @@ class Server:
                 stopping.start_soon(stop)
                 if admin is not None:
                     stopping.start_soon(self._serve_admin, admin)
-                listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+                listeners = [self._door(listener)]
                 log.info("gateway_serves", bind=str(bound_to(listener)))
                 self.notifier.ready(self.describe())
                 await trio.serve_listeners(handler, listeners, handler_nursery=connections)
             stopping.cancel_scope.cancel()  # type: ignore[unreachable]  # the door can be cancelled
+
+    def _door(
+        self, listener: socket.socket
+    ) -> trio.SocketListener | trio.SSLListener[trio.SocketStream]:
+        """Return what clients come in by, with TLS if there is a certificate."""
+        plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        self._tls = door_context(self.gateway.settings.http)
+        return plain if self._tls is None else trio.SSLListener(plain, self._tls)
 
     async def _serve_admin(self, listener: socket.socket) -> None:
         # Its own places: those who run the gateway get in when clients have taken all of theirs.
@@ -250,7 +261,10 @@ class Server:
         """Take the new settings, or keep the old ones if they are bad."""
         self.notifier.reloading()
         try:
-            self.gateway.apply(self.reload())
+            settings = self.reload()
+            door_context(settings.http)
+            self.gateway.apply(settings)
+            renew_door(self._tls, settings.http)
         except ConfigError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 (the line says it all)
             self.notifier.ready(f"reload refused, the old settings stay: {error}")

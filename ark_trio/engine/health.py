@@ -8,7 +8,9 @@ import trio
 from ark_trio.config import Settings
 from ark_trio.errors import ArkError, Unavailable
 from ark_trio.rpc.bridge import Bridge
+from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import open_channel
+from ark_trio.rpc.options import channel_options
 from ark_trio.settings.address import Address
 from ark_trio.systemd import Notifier
 from ark_wire.inference import ControlType
@@ -23,12 +25,14 @@ GRACE_S = 10.0
 """What the service manager is asked to wait beyond the longest wait."""
 
 
-async def is_healthy(bridge: Bridge, address: Address) -> bool:
+async def is_healthy(
+    bridge: Bridge, address: Address, options: ChannelOptions | None = None
+) -> bool:
     """Ask HealthCheck. An engine that does not answer it as an ARK engine would is well when its port accepts."""
     if not await accepts(address):
         return False
     with trio.move_on_after(PROBE_S):
-        async with open_channel(bridge, address.host, address.port) as channel:
+        async with open_channel(bridge, address.host, address.port, options) as channel:
             try:
                 answer = await channel.control(ControlType.HealthCheck)
             except ArkError:
@@ -63,15 +67,18 @@ async def wait_for_prefiller(bridge: Bridge, settings: Settings, notifier: Notif
     # A private prefiller is known by its driver's port, which does not speak gRPC.
     by_port = settings.engine.driver == "xllm"
     with trio.move_on_after(wait_s):
+        options = channel_options(settings)
         while True:
-            if await _any_healthy(bridge, prefillers, by_port=by_port):
+            if await _any_healthy(bridge, prefillers, options, by_port=by_port):
                 return
             await trio.sleep(PAUSE_S)
     raise Unavailable("no prefiller is healthy")
 
 
-async def _any_healthy(bridge: Bridge, addresses: Sequence[Address], *, by_port: bool) -> bool:
+async def _any_healthy(
+    bridge: Bridge, addresses: Sequence[Address], options: ChannelOptions, *, by_port: bool
+) -> bool:
     for address in addresses:
-        if await (accepts(address) if by_port else is_healthy(bridge, address)):
+        if await (accepts(address) if by_port else is_healthy(bridge, address, options)):
             return True
     return False

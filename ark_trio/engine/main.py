@@ -27,6 +27,7 @@ from ark_trio.rpc.server import ArkServer, Engine, bind_tcp, open_server_on
 from ark_trio.rpc.server_connection import ServerOptions
 from ark_trio.settings.address import Address
 from ark_trio.systemd import Notifier, open_notifier
+from ark_trio.tls import serve_context
 from ark_wire.inference import ControlType
 
 log = structlog.get_logger()
@@ -149,6 +150,7 @@ async def _serve(
         connection_window_bytes=settings.grpc.connection_window_bytes,
         ping_s=settings.grpc.ping_s,
         ping_timeout_s=settings.grpc.ping_timeout_s,
+        tls=serve_context(settings.grpc),
     )
     async with (
         _open_engine(settings, role, bridge) as engine,

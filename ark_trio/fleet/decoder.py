@@ -1,6 +1,7 @@
 """One decoder as the gateway knows it: its connection, what it serves, how busy and how well it is."""
 
 import random
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -137,6 +138,11 @@ class Decoder:
             self._see(None)
         if is_fault(error):
             self._look_now.set()
+
+    def renew(self, tls: ssl.SSLContext | None) -> None:
+        """Take new certificates for connections to come."""
+        if self._channel is not None:
+            self._channel.renew(tls)
 
     def strike_off(self) -> None:
         """End `live` once the last request here has ended."""

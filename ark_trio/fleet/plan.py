@@ -8,6 +8,7 @@ from ark_trio.fleet.ejection import EjectionRules
 from ark_trio.fleet.fleet import ChoiceRules
 from ark_trio.fleet.names import Resolver
 from ark_trio.rpc.channel import ChannelOptions
+from ark_trio.rpc.options import channel_options
 from ark_trio.settings.address import Address
 
 
@@ -36,7 +37,11 @@ class Plan:
 
 
 def plan_of(settings: Settings) -> Plan:
-    """Return what `settings` say."""
+    """Return what `settings` say.
+
+    Raises:
+        ConfigError: certificates are not what they should be.
+    """
     fleet = settings.fleet
     return Plan(
         targets=settings.decoders,
@@ -54,18 +59,6 @@ def plan_of(settings: Settings) -> Plan:
             aliases=dict(_alias(item) for item in fleet.aliases),
             panic_share=fleet.panic_percent / 100,
         ),
-    )
-
-
-def channel_options(settings: Settings) -> ChannelOptions:
-    """Return what the settings say of gRPC connections."""
-    return ChannelOptions(
-        connect_s=settings.limits.connect_s,
-        max_message_bytes=settings.limits.max_message_bytes,
-        stream_window_bytes=settings.grpc.stream_window_bytes,
-        connection_window_bytes=settings.grpc.connection_window_bytes,
-        ping_s=settings.grpc.ping_s,
-        ping_timeout_s=settings.grpc.ping_timeout_s,
     )
 
 

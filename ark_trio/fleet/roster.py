@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ark_trio.fleet.decoder import Decoder
 from ark_trio.fleet.ejection import Ejection
@@ -44,7 +44,7 @@ class Roster:
     _names: dict[Address, _Name] = field(factory=dict)
 
     def apply(self, plan: Plan) -> None:
-        """Have exactly the decoders of `plan`. Those that stay keep their channel and its options."""
+        """Have exactly the decoders of `plan`. Those that stay keep their channel and its options but the certificates."""
         old, self._plan = self._plan, plan
         self.fleet.rules = plan.choice
         same_resolver = old is not None and old.resolver == plan.resolver
@@ -77,6 +77,7 @@ class Roster:
         for address, target in wanted.items():
             decoder = known.get(address)
             if decoder is not None:
+                decoder.renew(plan.options.tls)
                 decoder.default_models = plan.models_of(target)
                 decoder.rules, decoder.ejection.rules = plan.watch, plan.ejection
                 decoder.health.rise, decoder.health.fall = plan.rise, plan.fall
@@ -105,7 +106,10 @@ class Roster:
             ejection=Ejection(rules=plan.ejection),
         )
         self.fleet.decoders.append(decoder)
-        self.nursery.start_soon(self._own, decoder, plan.options)
+        name = (
+            plan.options.server_name or target.host
+        )  # its certificate is for the name, not for the address behind it
+        self.nursery.start_soon(self._own, decoder, evolve(plan.options, server_name=name))
 
     def _strike_off(self, decoder: Decoder) -> None:
         log.info("decoder_struck_off", decoder=str(decoder.address))

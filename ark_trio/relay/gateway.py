@@ -66,8 +66,9 @@ class Gateway:
         """Take new settings: keys, decoders and limits, without a touch to what runs.
 
         Raises:
-            ConfigError: the keys can't be read; nothing has changed.
+            ConfigError: keys or certificates can't be read; nothing has changed.
         """
+        plan = plan_of(settings)
         self.keyring = open_keyring(settings.keys_file)
         self.settings = settings
         self.admission.resize(**places(settings))
@@ -75,7 +76,7 @@ class Gateway:
         self.attempts.most = fleet.retries
         self.attempts.budget.share = fleet.retry_percent / 100
         self.attempts.budget.per_s = fleet.retries_per_s
-        self.roster.apply(plan_of(settings))
+        self.roster.apply(plan)
 
     @property
     def busy(self) -> bool:

@@ -6,6 +6,7 @@ size, and ends all streams at once when the server says GOAWAY, which asks only 
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -47,6 +48,10 @@ class ChannelOptions:
     """HTTP/2 window of the connection, opened again as data arrives, so that no unread stream can close it."""
     ping_s: float = 30.0
     ping_timeout_s: float = 10.0
+    tls: ssl.SSLContext | None = None
+    """None: plaintext."""
+    server_name: str | None = None
+    """What the engine's certificate must be for; None: the host that is called."""
     max_silent_pings: int = 2
     """Pings without traffic of ours between them. gRPC servers answer a third within five minutes with GOAWAY, so TCP
     keep-alive watches for dead hosts beyond it."""
@@ -91,12 +96,18 @@ class LimitedChannel(Channel):
             _keepalive_timeout=options.ping_timeout_s,
             _http2_max_pings_without_data=options.max_silent_pings,
             _http2_min_sent_ping_interval_without_data=options.ping_s,
+            ssl_target_name_override=options.server_name,
         )
-        super().__init__(host, port, config=config)
+        super().__init__(host, port, ssl=options.tls, config=config)
         self.options = options
         self.connections: list[ClientProtocol] = []
         """Those that live, the ones that take no more streams included."""
         self._released = asyncio.Event()
+
+    def renew(self, tls: ssl.SSLContext | None) -> None:
+        """Connect with `tls` from now on; connections that live go on as they are."""
+        self._ssl = tls
+        self._scheme = "https" if tls else "http"
 
     async def connected(self) -> None:
         """Have a connection with room for a stream, within `connect_s`. asyncio-flavoured.
@@ -187,6 +198,8 @@ class LimitedChannel(Channel):
         sock = protocol.transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             _watch_for_dead_host(sock, self.options)
+        if self._ssl is not None:
+            _require_h2(protocol)
         try:
             await protocol.settled.wait()
         except asyncio.CancelledError:
@@ -203,6 +216,13 @@ class LimitedChannel(Channel):
 
     def _on_released(self) -> None:
         self._released.set()
+
+
+def _require_h2(protocol: ClientProtocol) -> None:
+    agreed = protocol.transport.get_extra_info("ssl_object").selected_alpn_protocol()
+    if agreed != "h2":
+        protocol.processor.close("Connection given up")
+        raise ConnectionError("does not agree to speak HTTP/2")
 
 
 def _watch_for_dead_host(sock: socket.socket, options: ChannelOptions) -> None:

@@ -7,6 +7,7 @@ message.
 
 import asyncio
 import contextlib
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -82,6 +83,10 @@ class ArkChannel:
             ArkError: the call failed; `NotImplementedByEngine` from engines that know no such control.
         """
         return await self.bridge.run(self._own_control, control_type)
+
+    def renew(self, tls: ssl.SSLContext | None) -> None:
+        """Connect with `tls` from now on; connections that live go on as they are."""
+        self._grpc.renew(tls)
 
     async def serving(self) -> bool:
         """Ask gRPC's own health service. Trio-flavoured; the caller sets the deadline.

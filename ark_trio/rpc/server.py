@@ -118,7 +118,7 @@ async def _start(service: ArkService, listeners: Sequence[socket.socket]) -> "_G
     """asyncio-flavoured."""
     first, *others = listeners
     grpc = _GrpcServer(service)
-    await grpc.start(sock=first, backlog=_BACKLOG)
+    await grpc.start(sock=first, backlog=_BACKLOG, ssl=service.options.tls)
     for other in others:
         await grpc.listen_too(other)
     return grpc
@@ -147,7 +147,12 @@ class _GrpcServer(Server):
         """Serve the same on a second socket. asyncio-flavoured."""
         loop = asyncio.get_running_loop()
         self._others.append(
-            await loop.create_server(self._protocol_factory, sock=listener, backlog=_BACKLOG)
+            await loop.create_server(
+                self._protocol_factory,
+                sock=listener,
+                backlog=_BACKLOG,
+                ssl=self._service.options.tls,
+            )
         )
 
     def stop_listening(self) -> None:

@@ -5,6 +5,7 @@ client as one read, which is what makes a token cheap there.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -34,6 +35,8 @@ class ServerOptions:
     connection_window_bytes: int = 64 << 20
     ping_s: float = 30.0
     ping_timeout_s: float = 10.0
+    tls: ssl.SSLContext | None = None
+    """None: plaintext."""
     request_s: float = 30.0
     """Time in which a request must have arrived once its stream is open."""
 

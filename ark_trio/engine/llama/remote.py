@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ark_trio.config import Settings
 from ark_trio.engine.llama.choosing import Prefiller, in_order
@@ -35,9 +35,9 @@ from ark_trio.errors import (
 )
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
-from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_trio.rpc.mailbox import Mailbox
+from ark_trio.rpc.options import channel_options
 from ark_wire import ark_pb2
 
 log = structlog.get_logger()
@@ -144,13 +144,10 @@ async def open_prefillers(
     bridge: Bridge, settings: Settings, origin: Origin, threads: trio.CapacityLimiter
 ) -> AsyncIterator[Prefillers]:
     """Open channels to the configured prefillers; nothing connects before the first use."""
-    options = ChannelOptions(
-        connect_s=settings.limits.connect_s,
+    options = evolve(
+        channel_options(settings),
         max_message_bytes=CHUNK_BYTES + _BESIDE_A_CHUNK,
         stream_window_bytes=4 * CHUNK_BYTES,
-        connection_window_bytes=settings.grpc.connection_window_bytes,
-        ping_s=settings.grpc.ping_s,
-        ping_timeout_s=settings.grpc.ping_timeout_s,
     )
     async with AsyncExitStack() as stack:
         known = [
