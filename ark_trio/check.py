@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import sys
 import time
 import uuid
@@ -218,6 +219,8 @@ def _reason(error: ArkError) -> str:
         return "not reachable: no connection in time"
     if isinstance(cause, socket.gaierror):
         return f"not reachable: {cause.strerror}"
+    if isinstance(cause, ssl.SSLError):
+        return f"not reachable: TLS: {getattr(cause, 'verify_message', None) or cause.reason}"
     if isinstance(cause, OSError):  # asyncio words its text itself, with the address in it
         return f"not reachable: {os.strerror(cause.errno) if cause.errno else cause}"
     return error.message

@@ -67,6 +67,7 @@ class Connection(TCPServer):
         """Bytes that left the buffer since the beginning."""
         self._queued = 0
         """Bytes that entered it."""
+        self._emptying = False
         self._more_to_write = trio.Event()
         self._progress = trio.Event()
         self._lost = False
@@ -123,7 +124,8 @@ class Connection(TCPServer):
 
     async def _write(self, data: bytes) -> None:
         """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
-        if self._write_or_keep(data):
+        # What HTTP/2 says before it has read anything has nobody yet who empties the buffer; under TLS it can't go out by itself.
+        if self._write_or_keep(data) or not self._emptying:
             await trio.lowlevel.checkpoint()
         else:
             await self.drained()
@@ -164,6 +166,7 @@ class Connection(TCPServer):
 
     async def _empty_buffer(self) -> None:
         """Write what waits, for as long as the connection lives."""
+        self._emptying = True
         while not self._lost:
             self._more_to_write = trio.Event()
             if not self._unsent:

@@ -4,7 +4,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -14,7 +14,7 @@ import pytest
 from ark_wire import ark_pb2
 from tests.support.certificates import Authority
 from tests.support.processes import Served, free_port, listens, running, wait_until
-from tests.support.wire import CHAT, chat, post, read_until
+from tests.support.wire import CHAT, chat, connected, post, read_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -157,13 +157,15 @@ def test_who_speaks_no_tls_at_its_door_or_never_goes_on_does_not_disturb(authori
             with secured(door.port, trusting(authority, "http/1.1")) as bystander:
                 bystander.sendall(post(chat("count=20 gap_s=0.1")))
                 read_until(bystander, b'"content":"')
-                silent = socket.create_connection(("127.0.0.1", door.port))
-                for noise in (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\x16\x03\x01\xff\xff" * 20):
-                    with socket.create_connection(("127.0.0.1", door.port), 5) as sock:
-                        sock.sendall(noise)
-                        assert b"HTTP" not in sock.recv(1024)
-                assert b'"finish_reason":"stop"' in read_until(bystander, DONE)
-                silent.close()
+                with connected(door.port):  # and says nothing
+                    for noise in (
+                        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+                        b"\x16\x03\x01\xff\xff" * 20,
+                    ):
+                        with connected(door.port) as sock, suppress(ConnectionResetError):
+                            sock.sendall(noise)
+                            assert b"HTTP" not in sock.recv(1024)
+                    assert b'"finish_reason":"stop"' in read_until(bystander, DONE)
             assert "Traceback" not in door.log
             door.signal(signal.SIGTERM)
             assert door.wait(10) == 0
