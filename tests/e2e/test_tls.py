@@ -117,7 +117,10 @@ def test_grpcs_own_client_agrees(authority: Authority):
                 ark_pb2.ControlRequest.SerializeToString,
                 ark_pb2.ControlResponse.FromString,
             )
-            assert "models" in call(ark_pb2.ControlRequest(control_type="GetStatus"), timeout=10).outputs
+            assert (
+                "models"
+                in call(ark_pb2.ControlRequest(control_type="GetStatus"), timeout=10).outputs
+            )
 
 
 def test_certificates_change_at_both_ends_and_no_stream_is_touched(authority: Authority):
