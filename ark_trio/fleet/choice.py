@@ -3,7 +3,8 @@
 A key binds a request to a decoder: the beginning of its conversation, whose KV cache that decoder likely still has, or its
 session. Each decoder is ranked for the key by a hash of both (rendezvous hashing): that one decoder comes or goes moves only
 the keys that it takes or had. The first in rank takes the request unless it is busier than the others by more than
-`BOUND` (Mirrokni et al., "Consistent Hashing with Bounded Loads"); then the next one in rank is asked.
+`BOUND` (Mirrokni et al., "Consistent Hashing with Bounded Loads") or so slow that the cache is not worth the wait; then the
+next one in rank is asked. What that brings: `bench/choice.py`.
 """
 
 import math
@@ -16,6 +17,8 @@ from ark_trio.fleet.load import Load
 
 BOUND = 1.25
 """A decoder that a key leads to takes at most so many times its even share of the requests that run."""
+TOO_SLOW = 4.0
+"""It is passed over where a request would cost so many times what it costs on the middle one of those that have room."""
 _HASH_BYTES = 8
 
 
@@ -34,13 +37,14 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-def by_key(candidates: Sequence[C], key: bytes) -> C:
-    """Return the first in the key's rank that has room; there always is one."""
-    total = sum(candidate.load.in_flight for candidate in candidates)
-    room = bound(total, len(candidates))
+def by_key(candidates: Sequence[C], key: bytes, now: float) -> C:
+    """Return the first in the key's rank that has room and is not too slow; there always is one."""
+    limit = bound(sum(candidate.load.in_flight for candidate in candidates), len(candidates))
+    costs = [(each, each.load.cost(now)) for each in candidates if each.load.in_flight < limit]
+    middle = sorted(cost for _, cost in costs)[len(costs) // 2]
     return max(
-        (candidate for candidate in candidates if candidate.load.in_flight < room),
-        key=lambda candidate: rank(candidate.seed, key),
+        (each for each, cost in costs if cost <= TOO_SLOW * middle),
+        key=lambda each: rank(each.seed, key),
     )
 
 

@@ -91,7 +91,7 @@ class Fleet:
         if self.rules.policy == "round_robin":
             chosen = in_turn(asked)
         elif key is not None and self.rules.policy != "power_of_two":
-            chosen = by_key(asked, key)
+            chosen = by_key(asked, key, now)
         else:
             chosen = by_load(asked, now, self._dice)
         self._turns += 1

@@ -27,7 +27,7 @@ loads = st.lists(st.integers(0, 50), min_size=1, max_size=12)
 
 @given(loads, st.binary(max_size=40))
 def test_the_bound_is_never_exceeded(in_flight: list[int], key: bytes):
-    chosen = by_key(some(in_flight), key)
+    chosen = by_key(some(in_flight), key, 0.0)
     assert chosen.load.in_flight + 1 <= bound(sum(in_flight), len(in_flight))
 
 
@@ -35,7 +35,7 @@ def test_the_bound_is_never_exceeded(in_flight: list[int], key: bytes):
 def test_nor_as_requests_of_a_few_keys_pile_up(keys: list[bytes], decoders: int):
     fleet = some([0] * decoders)
     for total, key in enumerate(keys):
-        by_key(fleet, key).load.in_flight += 1
+        by_key(fleet, key, 0.0).load.in_flight += 1
         assert max(one.load.in_flight for one in fleet) <= bound(total, decoders)
 
 
@@ -43,15 +43,25 @@ def test_nor_as_requests_of_a_few_keys_pile_up(keys: list[bytes], decoders: int)
 def test_a_removed_decoder_moves_only_its_own_keys(count: int, gone: int):
     fleet = some([0] * count)
     left = [one for number, one in enumerate(fleet) if number != gone % count]
-    before = {key: by_key(fleet, key) for key in KEYS[:300]}
+    before = {key: by_key(fleet, key, 0.0) for key in KEYS[:300]}
     for key, one in before.items():
         if one in left:
-            assert by_key(left, key) is one
+            assert by_key(left, key, 0.0) is one
+
+
+def test_a_decoder_that_is_far_slower_than_the_others_loses_its_keys_for_a_while():
+    fleet = some([0] * 4)
+    slow = fleet[0]
+    keys = [key for key in KEYS[:200] if by_key(fleet, key, 0.0) is slow]
+    slow.load.first_token(number := slow.load.begin(Work(), 0.0), 10.0)
+    slow.load.end(number, Work())
+    assert not any(by_key(fleet, key, 10.0) is slow for key in keys)
+    assert all(by_key(fleet, key, 60.0) is slow for key in keys)
 
 
 def test_keys_spread_evenly():
     fleet = some([0] * 5)
-    seen = Counter(by_key(fleet, key).seed for key in KEYS)
+    seen = Counter(by_key(fleet, key, 0.0).seed for key in KEYS)
     assert max(seen.values()) < 1.25 * len(KEYS) / 5
 
 
