@@ -9,8 +9,9 @@ from ark_trio.protocol.chat_body import ChatBody
 from ark_trio.protocol.completion_body import CompletionBody
 from ark_trio.protocol.tokenize import DetokenizeBody, TokenizeBody
 
-REQUEST_ERRORS: Final = (400, 408, 413, 429, 500, 501, 502, 503, 504)
+REQUEST_ERRORS: Final = (400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504)
 """What a request that an engine serves may come to."""
+_NO_KEY: Final = 401
 
 
 @frozen(kw_only=True)
@@ -33,6 +34,11 @@ class Endpoint:
     both: bool = True
     """Served with and without /v1."""
 
+    @property
+    def keyed(self) -> bool:
+        """Where there are API keys, it needs one."""
+        return _NO_KEY in self.errors
+
 
 ENDPOINTS: Final = (
     Endpoint(
@@ -43,7 +49,7 @@ ENDPOINTS: Final = (
         body=ChatBody,
         answer=answers.ChatCompletion,
         event=answers.ChatCompletionChunk,
-        errors=(*REQUEST_ERRORS, 404, 409),
+        errors=REQUEST_ERRORS,
     ),
     Endpoint(
         method="post",
@@ -53,7 +59,7 @@ ENDPOINTS: Final = (
         body=CompletionBody,
         answer=answers.Completion,
         event=answers.Completion,
-        errors=(*REQUEST_ERRORS, 404, 409),
+        errors=REQUEST_ERRORS,
     ),
     Endpoint(
         method="post",
@@ -62,7 +68,7 @@ ENDPOINTS: Final = (
         summary="Cut text, or a conversation as its chat template spells it, into tokens.",
         body=TokenizeBody,
         answer=answers.Tokens,
-        errors=(*REQUEST_ERRORS, 404, 409),
+        errors=REQUEST_ERRORS,
     ),
     Endpoint(
         method="post",
@@ -71,7 +77,7 @@ ENDPOINTS: Final = (
         summary="Spell tokens as text.",
         body=DetokenizeBody,
         answer=answers.Text,
-        errors=(*REQUEST_ERRORS, 404, 409),
+        errors=REQUEST_ERRORS,
     ),
     Endpoint(
         method="get",
@@ -79,6 +85,7 @@ ENDPOINTS: Final = (
         operation="listModels",
         summary="List what the ready decoders serve.",
         answer=answers.ModelList,
+        errors=(401,),
     ),
     Endpoint(
         method="get",
@@ -86,7 +93,7 @@ ENDPOINTS: Final = (
         operation="retrieveModel",
         summary="Describe one model.",
         answer=answers.Model,
-        errors=(404,),
+        errors=(401, 404),
     ),
     Endpoint(
         method="get",

@@ -11,10 +11,13 @@ _JSON: Final = "application/json"
 _WORDS: Final = {
     200: "Done.",
     400: "The request is wrong; `param` says where.",
+    401: "There is no API key, or it is not known here.",
+    403: "The API key is not for this.",
     404: "No such model.",
     408: "The body did not arrive in time.",
     409: "The request collides with another one.",
     413: "The body is too large.",
+    415: "The body is not sent as JSON.",
     429: "No room now; see Retry-After.",
     500: "The engine or the gateway failed.",
     501: "The engine does not offer this.",
@@ -39,7 +42,10 @@ def describe(version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.components.items()))},
+        "components": {
+            "schemas": dict(sorted(schemas.components.items())),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -49,6 +55,9 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         "summary": endpoint.summary,
         "responses": _responses(endpoint, schemas),
     }
+    if endpoint.keyed:
+        # Without a file of keys anybody may ask.
+        operation["security"] = [{"key": []}, {}]
     if "{model}" in endpoint.path:
         operation["parameters"] = [
             {

@@ -1,5 +1,6 @@
 """The description says what is enforced, and what is answered is what it says, by the classes of OpenAI's own SDK too."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,28 @@ def test_every_reference_leads_somewhere_and_every_schema_is_used():
         assert f'"#/components/schemas/{name}"' in spelled
     assert spelled.count('"$ref"') == spelled.count('"$ref":"#/components/schemas/')
     assert DESCRIPTION["openapi"] == "3.1.0"
+
+
+def kinds(kind: type[ArkError]) -> Iterator[type[ArkError]]:
+    for each in kind.__subclasses__():
+        if each.__module__ == kind.__module__:
+            yield each
+            yield from kinds(each)
+
+
+def test_every_failure_of_a_request_is_described():
+    described = DESCRIPTION["paths"]["/v1/chat/completions"]["post"]["responses"]
+    before_its_route_is_known = {405, 414, 431}
+    statuses = {kind.status for kind in kinds(ArkError)} - before_its_route_is_known
+    assert {str(status) for status in statuses} <= set(described)
+
+
+def test_what_needs_a_key_says_so():
+    assert DESCRIPTION["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    for path, operations in DESCRIPTION["paths"].items():
+        for operation in operations.values():
+            assert ("security" in operation) == path.startswith("/v1/")
+            assert ("401" in operation["responses"]) == path.startswith("/v1/")
 
 
 def test_a_type_without_a_schema_is_a_bug_told_at_once():
