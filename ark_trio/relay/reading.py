@@ -37,14 +37,18 @@ def take_reading(gateway: Gateway) -> Reading:
 
 def _read_decoders(fleet: Fleet) -> Reading:
     now = trio.current_time()
-    decoders = [(str(each.address), each) for each in (*fleet.decoders, *fleet.leaving)]
+    ours = [(str(each.address), each) for each in fleet.decoders]
+    # One that was struck off only finishes what it has: it is not missed.
+    leaving = [(str(each.address), each) for each in fleet.leaving]
     return {
         metrics.DECODER_READY.name: [
-            ((name,), float(each.state(now) == "ready")) for name, each in decoders
+            ((name,), float(each.state(now) == "ready")) for name, each in ours
         ],
         metrics.DECODER_EJECTED.name: [
-            ((name,), float(each.state(now) == "ejected")) for name, each in decoders
+            ((name,), float(each.state(now) == "ejected")) for name, each in ours
         ],
-        metrics.EJECTIONS.name: [((name,), each.ejection.count) for name, each in decoders],
-        metrics.DECODER_RUNNING.name: [((name,), each.in_flight) for name, each in decoders],
+        metrics.EJECTIONS.name: [((name,), each.ejection.count) for name, each in ours],
+        metrics.DECODER_RUNNING.name: [
+            ((name,), each.in_flight) for name, each in dict([*leaving, *ours]).items()
+        ],
     }
