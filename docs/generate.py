@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ark_trio.config import settings_table
+from ark_trio.metrics.catalogue import catalogue_markdown
 from ark_trio.protocol.reference import reference_markdown
 
 DOCS = Path(__file__).parent
@@ -16,6 +17,7 @@ def main() -> None:
     """Bring every generated part up to date."""
     replace_table(DOCS / "configuration.md", settings_table())
     replace_block(DOCS / "lifetimes.md", "cells", lifetimes_table())
+    replace_block(DOCS / "metrics.md", "metrics", catalogue_markdown())
     replace_end(DOCS / "api.md", reference_markdown())
 
 

@@ -43,7 +43,7 @@ async def tell_metrics() -> Response:
         str(number): {**(reading or {}), WORKER_UP.name: [((), float(reading is not None))]}
         for number, reading in said.items()
     }
-    body = b"".join([text async for text in _exposed(readings)])
+    body = "".join([text async for text in _exposed(readings)])
     return Response(body, content_type=exposition.CONTENT_TYPE, headers=_NO_STORE)
 
 
@@ -58,7 +58,7 @@ async def tell_status() -> Response:
     return reply
 
 
-async def _exposed(readings: Mapping[str, Reading]) -> AsyncIterator[bytes]:  # noqa: ASYNC900 (yields data and holds nothing)
+async def _exposed(readings: Mapping[str, Reading]) -> AsyncIterator[str]:  # noqa: ASYNC900 (yields data and holds nothing)
     for text in exposition.expose(readings):
         yield text
         await trio.lowlevel.checkpoint()  # streams go on in between

@@ -227,3 +227,14 @@ CATALOGUE: Final = {
     value.name: value for value in tuple(globals().values()) if isinstance(value, Metric)
 }
 """All of them by name, in the order above."""
+
+
+def catalogue_markdown() -> str:
+    """Return all of them as a table."""
+    lines = ["| metric | | labels | vLLM | OpenTelemetry |", "| --- | --- | --- | --- | --- |"]
+    for metric in CATALOGUE.values():
+        bounds = f" Buckets up to {metric.bounds[-1]:g} s." if metric.bounds else ""
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        cells = (f"`{metric.name}`", metric.help + bounds, labels, metric.vllm, metric.otel)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

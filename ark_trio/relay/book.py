@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ark_trio.metrics import catalogue as metrics
 from ark_trio.metrics.labels import ModelNames, endpoint_of
@@ -12,13 +12,15 @@ from ark_trio.metrics.tally import Tally
 from ark_trio.relay.rates import SAMPLE_S, Rates
 from ark_trio.relay.record import CLIENT_GONE_STATUS, COMPLETED, Record
 
-
-@frozen
-class _Tokens:
-    prompt: int = 0
-    cached: int = 0
-    generated: int = 0
-    reasoning: int = 0
+_TOKENS = (
+    metrics.PROMPT_TOKENS,
+    metrics.CACHED_TOKENS,
+    metrics.GENERATED_TOKENS,
+    metrics.REASONING_TOKENS,
+)
+_Counts = tuple[int, int, int, int]
+"""As `_TOKENS`."""
+_NOTHING: _Counts = (0, 0, 0, 0)
 
 
 @define(eq=False)
@@ -28,7 +30,7 @@ class Book:
     tally: Tally = field(factory=Tally)
     models: ModelNames = field(factory=ModelNames)
     _rates: Rates = field(factory=Rates)
-    _live: dict[Record, _Tokens] = field(factory=dict)
+    _live: dict[Record, _Counts] = field(factory=dict)
     """With the tokens that have been counted of each."""
 
     @property
@@ -39,7 +41,7 @@ class Book:
     @contextmanager
     def entry(self, record: Record) -> Iterator[None]:
         """Have the request in the book while the block lasts; then write its line and count it."""
-        self._live[record] = _Tokens()
+        self._live[record] = _NOTHING
         try:
             yield
         finally:
@@ -75,22 +77,21 @@ class Book:
         if record.asked is None:
             return
         told, before = _told(record), self._live[record]
+        if told == before:
+            return
         model = self.models.label(record.model)
-        for metric, now, then in (
-            (metrics.PROMPT_TOKENS, told.prompt, before.prompt),
-            (metrics.CACHED_TOKENS, told.cached, before.cached),
-            (metrics.GENERATED_TOKENS, told.generated, before.generated),
-            (metrics.REASONING_TOKENS, told.reasoning, before.reasoning),
-        ):
+        for metric, now, then in zip(_TOKENS, told, before, strict=True):
             # An engine may correct itself downwards; a counter can't.
-            self.tally.count(metric, model, by=max(0, now - then))
+            if now > then:
+                self.tally.count(metric, model, by=now - then)
         self._live[record] = told
 
     def _count_end(self, record: Record) -> None:
         tally, model = self.tally, self.models.label(record.model)
         outcome = record.outcome or ""
         tally.count(metrics.REQUESTS, endpoint_of(record.path), model, outcome)
-        tally.count(metrics.RETRIES, by=record.retries)
+        if record.retries:
+            tally.count(metrics.RETRIES, by=record.retries)
         if record.status == CLIENT_GONE_STATUS:
             tally.count(metrics.DISCONNECTS, record.phase, outcome)
         if record.queued is not None and record.placed is not None:
@@ -105,11 +106,11 @@ class Book:
             tally.distribution(metrics.WHOLE, model).add(record.age_s)
 
 
-def _told(record: Record) -> _Tokens:
+def _told(record: Record) -> _Counts:
     usage = record.usage
     if usage is None:
-        return _Tokens(generated=record.messages)
-    return _Tokens(
+        return (0, 0, record.messages, 0)
+    return (
         usage.prompt_tokens,
         usage.cached_tokens or 0,
         usage.completion_tokens,
