@@ -81,7 +81,6 @@ class LimitedStream(Stream[Any, Any]):
         if not self._recv_initial_metadata_done:
             await self.recv_initial_metadata()
         with self._wrapper:
-            protocol.adopt(stream, inlet)
             await inlet.run()
 
 

@@ -20,6 +20,7 @@ from h2.events import (
     DataReceived,
     Event,
     RemoteSettingsChanged,
+    ResponseReceived,
     StreamEnded,
 )
 from h2.exceptions import ProtocolError, StreamClosedError
@@ -119,9 +120,8 @@ class ClientProtocol(H2Protocol):
         if data and not self.lost:
             super().data_received(data)
 
-    def adopt(self, stream: H2Stream, inlet: Inlet[Any]) -> None:
-        """Cut the DATA frames of `stream` out for `inlet` from now on, unless h2 must see them to check their sum."""
-        stream_id = cast(int, stream.id)
+    def adopt(self, stream_id: int, inlet: Inlet[Any]) -> None:
+        """Cut the DATA frames of a stream out for `inlet` from now on, unless h2 must see them to check their sum."""
         h2_stream = self._h2.streams.get(stream_id)
         if h2_stream is not None and h2_stream._expected_content_length is None:
             self._inlets[stream_id] = inlet
@@ -238,6 +238,13 @@ class _Processor(EventsProcessor):
             super().process(event)
         except NotImplementedError as error:
             log.debug("engine_event_ignored", reason=repr(error))
+
+    def process_response_received(self, event: ResponseReceived) -> None:
+        """Take the head of an answer; from here on its DATA need not pass h2."""
+        super().process_response_received(event)
+        stream = self.streams.get(event.stream_id)
+        if stream is not None and isinstance(stream.buffer, Inlet):
+            self._protocol.adopt(event.stream_id, stream.buffer)
 
     def process_data_received(self, event: DataReceived) -> None:
         """Take what has arrived, read or not."""
