@@ -14,12 +14,15 @@ from typing import Any, Protocol, cast
 import trio
 from attrs import frozen
 from quart.asgi import ASGIHTTPConnection
-from quart.wrappers import Request
+from quart.utils import encode_headers
+from quart.wrappers import Request, Response
+from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from ark_trio.access.key import Key
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.hyper.outlet import outlet_of
+from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.push import Outlet
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
@@ -102,6 +105,23 @@ class ArkConnection(TrioASGIHTTPConnection):
         await self._send_response(send, cast(Any, response))
         exchange.get().record.end(COMPLETED)
         nursery.cancel_scope.cancel()
+
+    async def _send_response(self, send: Any, response: Any) -> None:
+        """Send an answer, as Quart does; but a piece that is known to be the last says so, and no empty one follows."""
+        if not isinstance(response, Response):
+            await super()._send_response(send, response)
+            return
+        headers = encode_headers(response.headers)
+        start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        await send(start)
+        whole = isinstance(response.response, DataBody)
+        async with response.response as pieces:
+            async for piece in pieces:
+                last = whole or isinstance(piece, LastPiece)
+                await send({"type": "http.response.body", "body": piece, "more_body": not last})
+                if last:
+                    return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _bounded(self, send: Any, nursery: trio.Nursery) -> Any:
         """Give an HTTP/2 client up that takes nothing of this stream, while its connection may be well.

@@ -143,7 +143,7 @@ class Connection(TCPServer):
 
     def _write_or_keep(self, data: bytes) -> bool:
         """Write as much as the socket takes, if nothing waits, and put the rest into the buffer. False: there was a rest."""
-        if not self._lost and not self._unsent:
+        if data and not self._lost and not self._unsent:
             data = data[self._write_now(data) :]
         if self._lost or not data:
             return True

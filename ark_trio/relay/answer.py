@@ -18,6 +18,10 @@ log = structlog.get_logger()
 M = TypeVar("M")
 
 
+class LastPiece(bytes):
+    """The end of a stream: nothing follows it."""
+
+
 class Fold(Protocol):
     """Collects an answer in one piece, one a family of APIs."""
 
@@ -62,7 +66,7 @@ async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
         crash = InternalError("The gateway failed.")
         record.end(crash.outcome)  # ours, so no decoder is told
         last = answer.fail(crash)
-    yield last
+    yield LastPiece(last)
 
 
 async def fold_answer(steps: Steps[M], answer: Fold) -> dict[str, Any]:
