@@ -213,7 +213,10 @@ class EndingH2Protocol(H2Protocol):
     async def _send_data(self, stream_id: int) -> None:
         if stream_id not in self.stream_buffers:
             return
-        await super()._send_data(stream_id)
+        with suppress(
+            KeyError
+        ):  # reset by the client while its bytes left: hypercorn asks once more
+            await super()._send_data(stream_id)
         if stream_id not in self.stream_buffers:
             # Answered in full; if the client is still sending its request, it may stop (RFC 9113, 8.1).
             stream = self.connection.streams.get(stream_id)

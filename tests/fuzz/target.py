@@ -5,7 +5,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ class Target:
     """One gateway, and what is known of it."""
 
     door: Served
-    decoder: Served
+    decoders: Sequence[int]
+    """Their ports."""
     server: str
+    tolerated: frozenset[str] = frozenset()
+    """Errors that whoever looks on has provoked."""
     pids: list[int] = field(factory=list)
     """Those that serve."""
     survey: bool = False
@@ -43,6 +46,10 @@ class Target:
     """Log lines above info, by event."""
     _read: int = 0
     _censuses: list[dict[str, Any]] = field(factory=list)
+
+    def meet(self) -> None:
+        """Take the processes that there are now as those that are to live."""
+        self.pids = self.door.children() or [self.door.popen.pid]
 
     def watch(self) -> None:
         """Look whether it lives, and read what it has logged since.
@@ -75,6 +82,8 @@ class Target:
             return
         if event["event"] == "gateway_census":
             self._censuses.append(event)
+        if event["event"] in self.tolerated:
+            return
         if event["level"] in ("error", "critical") or "exception" in event:
             self.blame(event.get("exception") or line.decode())
         if event["level"] != "info":
@@ -99,7 +108,7 @@ class Target:
         counts = {
             "descriptors": 0,
             "resident_bytes": 0,
-            "engine_busy": status(self.decoder.port)["busy"],
+            "engine_busy": sum(status(port)["busy"] for port in self.decoders),
         }
         for pid in self.pids:
             counts["descriptors"] += len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -148,6 +157,6 @@ def open_target(server: str = "proxy", **env: str) -> Iterator[Target]:
     quiet = {"ARK_LOG_FORMAT": "json", **env}
     with engine("decoder", "--served-names", "echo") as decoder:
         with gateway(server, [decoder.port], env=quiet) as door:
-            target = Target(door, decoder, server)
-            target.pids = door.children() or [door.popen.pid]
+            target = Target(door, [decoder.port], server)
+            target.meet()
             yield target
