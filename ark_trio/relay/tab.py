@@ -50,10 +50,9 @@ class Tab:
         self._ticket, self._prompt_tokens = ticket, prompt_tokens
 
     async def settle(self, record: Record) -> None:
-        """Charge what the request came to."""
+        """Charge what the request came to. The caller bounds it."""
         if self._ticket is not None:
-            with trio.move_on_after(SETTLE_S, shield=True):
-                await self._store.settle(self._ticket, self._used(record))
+            await self._store.settle(self._ticket, self._used(record))
 
     def _used(self, record: Record) -> int:
         if record.asked is None:
@@ -75,7 +74,8 @@ async def open_tab(store: Store, record: Record) -> AsyncIterator[Tab]:
     try:
         yield tab
     finally:
-        await tab.settle(record)
+        with trio.move_on_after(SETTLE_S, shield=True):
+            await tab.settle(record)
 
 
 def _refusal(verdict: Verdict) -> RateLimited:
