@@ -68,6 +68,8 @@ class Connection(TCPServer):
         self._queued = 0
         """Bytes that entered it."""
         self._emptying = False
+        self._tasks: trio.Nursery | None = None
+        """For what belongs to reading and writing."""
         self._more_to_write = trio.Event()
         self._progress = trio.Event()
         self._lost = False
@@ -125,7 +127,7 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
         # What HTTP/2 says before it has read anything has nobody yet who empties the buffer; under TLS it can't go out by itself.
-        if self._write_or_keep(data) or not self._emptying:
+        if self._write_or_keep(data) or self._tasks is None:
             await trio.lowlevel.checkpoint()
         else:
             await self.drained()
@@ -149,8 +151,15 @@ class Connection(TCPServer):
             return True
         self._unsent += data
         self._queued += len(data)
-        self._more_to_write.set()
+        self._empty_soon()
         return False
+
+    def _empty_soon(self) -> None:
+        """Have what waits written. Most clients keep up, so the task is there only once it was needed."""
+        self._more_to_write.set()
+        if not self._emptying and self._tasks is not None:
+            self._emptying = True
+            self._tasks.start_soon(self._empty_buffer)
 
     def _write_now(self, data: bytes) -> int:
         """Write what the socket takes without waiting; no task switch where the client keeps up."""
@@ -166,7 +175,6 @@ class Connection(TCPServer):
 
     async def _empty_buffer(self) -> None:
         """Write what waits, for as long as the connection lives."""
-        self._emptying = True
         while not self._lost:
             self._more_to_write = trio.Event()
             if not self._unsent:
@@ -199,10 +207,15 @@ class Connection(TCPServer):
         # A nursery for what belongs to reading: the tasks that handle and write end with it.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hand_over)
-            nursery.start_soon(self._empty_buffer)
-            with suppress(*_LOST):
-                while await self._read_some():
-                    pass
+            self._tasks = nursery
+            if self._unsent:
+                self._empty_soon()
+            try:
+                with suppress(*_LOST):
+                    while await self._read_some():
+                        pass
+            finally:
+                self._tasks = None
             self._read_all.set()
             self._lose()
             nursery.cancel_scope.cancel()

@@ -27,6 +27,7 @@ from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe.frame import WindowUpdateFrame
 
+from ark_trio.rpc.flag import Flag
 from ark_trio.rpc.frames import HEAD_BYTES, OTHER, find_frames
 from ark_trio.rpc.inlet import Inlet
 
@@ -173,6 +174,14 @@ class EngineConnection(Connection):
     """grpclib's connection, which knows its protocol."""
 
     protocol: ClientProtocol
+
+    def create_stream(self, *args: Any, **named: Any) -> H2Stream:
+        """Return a new stream."""
+        stream = super().create_stream(*args, **named)
+        cast(Any, stream).window_updated = Flag()
+        cast(Any, stream).headers_received = Flag()
+        cast(Any, stream).trailers_received = Flag()
+        return stream
 
 
 class _EnduringConnection(H2Connection):

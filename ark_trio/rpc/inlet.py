@@ -4,7 +4,6 @@ grpclib's own buffer wakes an asyncio task for every frame. Here the task that o
 stream has ended, or what came can't be understood; everything else happens where the connection is read.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -12,6 +11,7 @@ import structlog
 from grpclib.exceptions import ProtocolError
 
 from ark_trio.errors import BadBackend
+from ark_trio.rpc.flag import Flag
 from ark_trio.rpc.mailbox import Sink
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class Inlet(Generic[M]):
         """The sink takes what comes. Not before the answer's headers have been found good."""
         self._ended = False
         self._error: Exception | None = None
-        self._wanted = asyncio.Event()
+        self._wanted = Flag()
         """The owner is wanted."""
         self.due = False
         """The connection will call `deliver`."""

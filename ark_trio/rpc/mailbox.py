@@ -4,8 +4,6 @@ A crossing a message would cost 50 µs. Here the asyncio side appends and wakes 
 waits in one go, and neither awaits the other's flavour.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
@@ -13,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import trio
 
 from ark_trio.errors import ArkError
+from ark_trio.rpc.flag import Flag
 
 M = TypeVar("M")
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -86,14 +85,14 @@ class Mailbox(Generic[M]):
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._bytes = 0
-        self._waiting: deque[M] = deque()
+        self._waiting: list[M] = []
         self._ended = False
         self.error: ArkError | None = None
         """What `fail` was given first."""
         self.arrived = 0.0
         """When the first came of what waits, or was taken last."""
         self._arrived = trio.Event()
-        self._room = asyncio.Event()
+        self._room = Flag()
         self._tap: Tap[M] | None = None
 
     def feed(self, message: M, size: int = 0) -> bool:
@@ -144,8 +143,7 @@ class Mailbox(Generic[M]):
         else:
             self._arrived = trio.Event()
             await self._arrived.wait()
-        batch = list(self._waiting)
-        self._waiting.clear()
+        batch, self._waiting = self._waiting, []
         self._bytes = 0
         self._room.set()
         if not batch and self.error is not None:
