@@ -2,7 +2,7 @@
 
 import random
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -40,10 +40,15 @@ class Lease:
     channel: ArkChannel
     _decoder: "Decoder"
     _number: int
+    waiting: bool = True
+    """Nothing of the answer has come."""
+    on_away: Callable[[], None] | None = None
+    """Called when the decoder is found away while the request waits there."""
     _judged: bool = False
 
     def first_token(self) -> None:
         """The request's first token has come."""
+        self.waiting = False
         self._decoder.load.first_token(self._number, trio.current_time())
 
     def judge(self, error: ArkError | None) -> None:
@@ -71,6 +76,7 @@ class Decoder:
     leaving: bool = False
     """Struck off: it finishes what it has."""
     _channel: ArkChannel | None = None
+    _leases: set[Lease] = field(factory=set)
     _looked: trio.Event = field(factory=trio.Event)
     _look_now: trio.Event = field(factory=trio.Event)
     _struck_off: trio.Event = field(factory=trio.Event)
@@ -115,9 +121,12 @@ class Decoder:
         if self._channel is None:
             raise Unreachable("The engine behind this model is not there any more.")
         number = self.load.begin(work, trio.current_time())
+        lease = Lease(channel=self._channel, decoder=self, number=number)
+        self._leases.add(lease)
         try:
-            yield Lease(channel=self._channel, decoder=self, number=number)
+            yield lease
         finally:
+            self._leases.discard(lease)
             self.load.end(number, work)
             if self.in_flight == 0:
                 self._idle.set()
@@ -176,11 +185,18 @@ class Decoder:
             self.health.saw(good=found is not None)
             self._see((found or self.served) if self.health.well else None)
             self._looked.set()
+            if not self.ready:
+                self._tell_waiting()
             calm = self.ready and not self.health.doubtful
             pause_s = self.rules.every_s if calm else self.rules.away_s
             self._look_now = trio.Event()
             with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311 (spreads them)
                 await self._look_now.wait()
+
+    def _tell_waiting(self) -> None:
+        for lease in tuple(self._leases):
+            if lease.waiting and lease.on_away is not None:
+                lease.on_away()
 
     def _see(self, served: Served | None) -> None:
         if (served is None) != (self.served is None):

@@ -32,7 +32,8 @@ class Health:
 
     def lost(self) -> None:
         """A request could not reach it: not well until a look shows the contrary, and one look is enough for that."""
-        self.well, self._contrary = False, self.rise - 1
+        if self.well:
+            self.well, self._contrary = False, self.rise - 1
 
     @property
     def doubtful(self) -> bool:

@@ -5,6 +5,7 @@ faults are the same on any decoder, and a budget keeps a fleet that is failing f
 """
 
 import uuid
+from functools import partial
 
 import structlog
 import trio
@@ -18,11 +19,13 @@ from ark_trio.errors import (
     ShuttingDown,
     Unavailable,
     UnknownModel,
+    Unreachable,
 )
 from ark_trio.fleet.budget import RetryBudget
 from ark_trio.fleet.decoder import Decoder, Lease
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.relay.ask import Ask
+from ark_trio.rpc.channel import UNREACHABLE
 from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink, Sink
 
@@ -91,10 +94,10 @@ class Attempts:
         decoder: Decoder | None = self.fleet.choose(ask.model, ask.key)
         self.budget.asked(trio.current_time())
         while decoder is not None:
-            error = await self._try(decoder, ask, sink)
+            tried.append(decoder)
+            error = await self._try(tried, ask, sink)
             if error is None:
                 return
-            tried.append(decoder)
             decoder = self._another(ask, error, tried)
             if decoder is None:
                 sink.fail(error)
@@ -103,15 +106,21 @@ class Attempts:
                 log.info("request_retried", request_id=ask.record.request_id, outcome=error.outcome)
 
     async def _try(
-        self, decoder: Decoder, ask: Ask, sink: FailingSink[Response]
+        self, tried: list[Decoder], ask: Ask, sink: FailingSink[Response]
     ) -> ArkError | None:
-        """Run one call. Returns why it failed, if nothing of it has been seen."""
+        """Run one call, on the last of `tried`. Returns why it failed, if nothing of it has been seen."""
+        decoder = tried[-1]
         with decoder.lease(ask.work) as lease:
             attempt = Attempt(sink, lease)
+            stay = trio.CancelScope()
+            lease.on_away = partial(self._leave, stay, ask, tried)
             # What is found wrong with the answer later is told by the record, when the request ends.
             ask.record.ask(str(decoder.address), lease.judge)
             try:
-                await self._call(ask, lease, attempt)
+                with stay:
+                    await self._call(ask, lease, attempt)
+                if stay.cancelled_caught:
+                    attempt.fail(Unreachable(UNREACHABLE))
             finally:
                 if error := attempt.kept or sink.error:
                     lease.judge(error)
@@ -128,6 +137,11 @@ class Attempts:
             attempt.fail(error)
         else:
             attempt.end()
+
+    def _leave(self, stay: trio.CancelScope, ask: Ask, tried: list[Decoder]) -> None:
+        """Wait no longer for a decoder that looks dead, if there is another; else it may yet turn out to be only busy."""
+        if ask.record.status is None and self.fleet.another(ask.model, ask.key, tried):
+            stay.cancel()
 
     def _another(self, ask: Ask, error: ArkError, tried: list[Decoder]) -> Decoder | None:
         """Return whom to ask next, or None when it may not be or there is nobody."""

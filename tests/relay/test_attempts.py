@@ -197,6 +197,39 @@ async def test_a_decoder_that_is_gone_is_not_noticed_by_clients():
             assert gone.state(trio.current_time()) == "away"
 
 
+async def test_who_waits_at_a_decoder_that_is_found_dead_goes_elsewhere():
+    async with fleet_of(hang, saying("a"), probe_s=0.1, fall=1) as (client, decoders):
+        running = client.start("POST", CHAT, body(stream=True))
+        with trio.fail_after(5):
+            while not decoders[0].engine.calls:
+                await trio.sleep(0.01)
+            decoders[0].engine.status = Unavailable("x")
+            await running.over.wait()
+        assert running.text == "a"
+        assert decoders[0].engine.calls[0].how == "cancelled"
+
+
+async def test_where_there_is_no_other_decoder_it_goes_on_waiting():
+    go_on = trio.Event()
+
+    async def late(call: Call, outbox: Outbox) -> None:
+        await go_on.wait()
+        await saying("a")(call, outbox)
+
+    async with fleet_of(late, probe_s=0.1, fall=1) as (client, decoders):
+        running = client.start("POST", CHAT, body(stream=True))
+        with trio.fail_after(5):
+            while not decoders[0].engine.calls:
+                await trio.sleep(0.01)
+            decoders[0].engine.status = Unavailable("x")
+            while client.web.gateway.fleet.ready:
+                await trio.sleep(0.01)
+            await trio.sleep(0.1)
+            go_on.set()
+            await running.over.wait()
+        assert running.text == "a"
+
+
 async def test_without_any_decoder_the_answer_is_immediate():
     """Nothing is awaited but checkpoints: as many turns of the scheduler as a bad request takes, and no time."""
     async with fleet_of(saying("a")) as (client, _):
