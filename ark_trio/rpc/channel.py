@@ -194,6 +194,7 @@ class LimitedChannel(Channel):
         """Connect, and wait for the engine's settings: they say how many streams it takes."""
         protocol = cast(ClientProtocol, await super()._create_connection())
         self.connections.append(protocol)
+        protocol.read_in_trio()
         sock = protocol.transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             _watch_for_dead_host(sock, self.options)

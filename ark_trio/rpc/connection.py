@@ -7,10 +7,12 @@ control stay h2's: what arrived is told to it in sums.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Any, cast
 
 import structlog
+import trio
 from grpclib.const import Status
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, _set_nodelay
 from grpclib.protocol import Stream as H2Stream
@@ -32,6 +34,8 @@ from ark_trio.rpc.frames import HEAD_BYTES, OTHER, find_frames
 from ark_trio.rpc.inlet import Inlet
 
 log = structlog.get_logger()
+
+_READ_BYTES = 64 << 10
 
 
 class ClientProtocol(H2Protocol):
@@ -86,6 +90,36 @@ class ClientProtocol(H2Protocol):
         self.connection.flush()
         self.connection.initialize()
         self.processor = _Processor(self.handler, self.connection, self)
+
+    def read_in_trio(self) -> None:
+        """Have a Trio task of the loop's read the socket: asyncio's way costs two more task switches a read, 30 µs.
+
+        For a connection that is made. TLS stays asyncio's.
+        """
+        if self.transport.get_extra_info("sslcontext") is not None or self.transport.is_closing():
+            return
+        self.transport.pause_reading()
+        loop = cast(Any, asyncio.get_running_loop())
+        loop.run_trio_task(self._read, self.transport.get_extra_info("socket").fileno())
+
+    async def _read(self, fd: int) -> None:
+        """Read until the connection is lost. Trio-flavoured."""
+        while not self.transport.is_closing():
+            try:
+                await trio.lowlevel.wait_readable(fd)
+                data = os.read(fd, _READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except (OSError, trio.ClosedResourceError):
+                data = b""
+            if not data:
+                self.transport.abort()
+                return
+            try:
+                self.data_received(data)
+            except Exception:
+                log.exception("engine_connection_crashed")
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Give each frame to its call, or to h2."""
@@ -145,6 +179,9 @@ class ClientProtocol(H2Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the calls of this connection."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() != -1:
+            trio.lowlevel.notify_closing(sock.fileno())
         super().connection_lost(exc)
 
     def end(self) -> None:
