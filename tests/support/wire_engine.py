@@ -1,7 +1,7 @@
 """An engine at the level of HTTP/2 frames, which does what no gRPC library would: stay silent, send garbage, go away."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import trio
@@ -10,6 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import RequestReceived, StreamReset, WindowUpdated
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
 from ark_trio.protocol.ark_step import encode_step
@@ -33,8 +34,8 @@ class WireCall:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     async def play(self, act: Act) -> None:
-        """Act until done, or given up by the client."""
-        with self.scope:
+        """Act until done, or given up by the client, which may be before we have begun."""
+        with self.scope, suppress(StreamClosedError):
             await act(self)
 
     async def headers(self, *more: tuple[str, str]) -> None:
