@@ -17,12 +17,14 @@ from attrs import frozen
 from ark_trio.access.key_file import open_keyring
 from ark_trio.config import Address, LogSettings, Settings, require_runnable
 from ark_trio.errors import ArkError, ConfigError, NotImplementedByEngine
+from ark_trio.fleet.names import LookupFailed, Resolver, is_name
 from ark_trio.hyper.patch import unexpected_versions
 from ark_trio.log import configure_logging
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.rpc.bridge import Bridge, open_bridge
+from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import ArkChannel, Response, open_channel
 from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.rpc.options import channel_options
@@ -56,6 +58,10 @@ class Target:
 
     role: Role
     address: Address
+    name: str | None = None
+    """By which the settings know it, where that is not its address."""
+    missing: str | None = None
+    """Why its name led to no address."""
 
 
 class _Mistaken(Exception):
@@ -77,20 +83,38 @@ def run_check(loaded: Loaded[Settings], *, probe: bool, out: TextIO | None = Non
 async def ask_engines(settings: Settings, probe: bool) -> list[Finding]:  # noqa: FBT001 (trio.run passes by position)
     """Ask all engines at once; findings in the settings' order. The nursery ends with the call."""
     targets = [
-        *(Target(role="decoder", address=each) for each in settings.decoders),
+        *[target for each in settings.decoders for target in await _behind(each, settings)],
         *(Target(role="prefiller", address=each) for each in settings.prefillers),
     ]
+    options = channel_options(settings)  # here, where what it raises comes out as it is
     findings: dict[int, list[Finding]] = {}
     limiter = trio.CapacityLimiter(_MAX_AT_ONCE)
 
     async def ask(number: int, target: Target, bridge: Bridge) -> None:
         async with limiter:
-            findings[number] = await _ask(bridge, target, settings, probe=probe)
+            findings[number] = await _ask(bridge, target, settings, options, probe=probe)
 
     async with open_bridge() as bridge, trio.open_nursery() as nursery:
         for number, target in enumerate(targets):
             nursery.start_soon(ask, number, target, bridge)
     return [finding for number in range(len(targets)) for finding in findings[number]]
+
+
+async def _behind(decoder: Address, settings: Settings) -> list[Target]:
+    """Return the decoders at an address of the settings: behind a name may be several."""
+    if not is_name(decoder):
+        return [Target(role="decoder", address=decoder)]
+    fleet = settings.fleet
+    try:
+        found = await Resolver(family=fleet.dns_family, servers=fleet.dns_servers).lookup(
+            decoder.host
+        )
+    except LookupFailed as error:
+        return [Target(role="decoder", address=decoder, missing=f"no such name: {error}")]
+    return [
+        Target(role="decoder", address=Address(host=host, port=decoder.port), name=decoder.host)
+        for host in found.addresses
+    ]
 
 
 def _configuration(loaded: Loaded[Settings]) -> Iterator[Finding]:
@@ -115,8 +139,14 @@ def _configuration(loaded: Loaded[Settings]) -> Iterator[Finding]:
         yield Finding(what="variable", where=name, good=True, text="means nothing here")
 
 
-async def _ask(bridge: Bridge, target: Target, settings: Settings, *, probe: bool) -> list[Finding]:
-    options = channel_options(settings)
+async def _ask(
+    bridge: Bridge, target: Target, settings: Settings, options: ChannelOptions, *, probe: bool
+) -> list[Finding]:
+    if target.missing is not None:
+        place = str(target.address)
+        return [Finding(what=target.role, where=place, good=False, text=target.missing)]
+    if target.name is not None:
+        options = attrs.evolve(options, server_name=options.server_name or target.name)
     status: Mapping[str, Any] = {}
 
     async def tell_status(channel: ArkChannel) -> str:

@@ -151,7 +151,8 @@ def share_of(settings: Settings, workers: int) -> Settings:
         max_requests=-(-settings.limits.max_requests // workers),
         max_waiting=-(-settings.limits.max_waiting // workers),
     )
-    return evolve(settings, limits=limits)
+    fleet = evolve(settings.fleet, retries_per_s=-(-settings.fleet.retries_per_s // workers))
+    return evolve(settings, limits=limits, fleet=fleet)
 
 
 @define(kw_only=True, eq=False)

@@ -8,11 +8,14 @@ from attrs import evolve
 
 from ark_trio import check
 from ark_trio.check import ask_engines, run_check
-from ark_trio.config import Address, Bind, Limits, Settings
+from ark_trio.config import Address, Bind, FleetSettings, GrpcSettings, Limits, Settings
 from ark_trio.errors import InternalError, NotImplementedByEngine
 from ark_trio.hyper import patch
 from ark_trio.settings.load import Loaded
+from ark_trio.tls import serve_context
 from ark_wire import ark_pb2
+from tests.support.certificates import Authority
+from tests.support.dns import name_server
 from tests.support.fake_engine import failing, hang, open_fake_decoder, saying, text
 
 STATUS = {"models": ["a", "b"], "role": "decoder", "slots": 4, "busy": 1, "queued": 2}
@@ -65,6 +68,38 @@ async def test_nobody_there_is_told_in_the_system_s_words():
     settings = Settings(decoders=(nobody(),), prefillers=(nobody(),))
     refused = "not reachable: Connection refused"
     assert await told(settings) == [("decoder", False, refused), ("prefiller", False, refused)]
+
+
+async def test_every_address_of_a_name_is_asked_and_a_name_that_leads_nowhere_is_bad(tmp_path):
+    async with open_fake_decoder(saying("x")) as decoder:
+        decoder.engine.status = STATUS
+        with name_server(tmp_path) as server:
+            server.say(two=["127.0.0.1", "127.0.0.9"])
+            settings = Settings(
+                decoders=tuple(
+                    Address(host=name, port=decoder.address.port)
+                    for name in ("two.test", "none.test")
+                ),
+                fleet=FleetSettings(dns_servers=(Address(host="127.0.0.1", port=server.port),)),
+            )
+            assert await told(settings) == [
+                ("decoder", True, "a, b · 1 of 4 slots busy · 2 waiting"),
+                ("decoder", False, "not reachable: Connection refused"),
+                ("decoder", False, "no such name: NXDOMAIN"),
+            ]
+
+
+async def test_an_engine_whose_certificate_is_not_good_is_told_in_tls_s_words(tmp_path):
+    one, other = (Authority(tmp_path / name) for name in ("one", "other"))
+    served = serve_context(GrpcSettings(tls=True, cert=one.issue("engine", "localhost")))
+    async with open_fake_decoder(saying("x"), tls=served) as decoder:
+        settings = Settings(
+            decoders=(Address(host="localhost", port=decoder.address.port),),
+            grpc=GrpcSettings(tls=True, ca=other.file),
+        )
+        ((_, good, words),) = await told(settings)
+        assert not good
+        assert words == "not reachable: TLS: unable to get local issuer certificate"
 
 
 async def silent(_stream):

@@ -176,13 +176,16 @@ class _GrpcServer(Server):
         handler = CallHandler(
             self._mapping, self._codec, self._status_details_codec, self.__dispatch__
         )
-        self._handlers.add(handler)
-        protocol = ServerProtocol(
+        return ServerProtocol(
             handler,
             self._config,
             self._h2_config,
             options=self._service.options,
+            on_made=self._know,
             on_lost=self._connections.discard,
         )
+
+    def _know(self, protocol: ServerProtocol) -> None:
+        """A connection is one once it is made: of a TLS handshake that failed nothing more is heard."""
+        self._handlers.add(cast(CallHandler, protocol.handler))
         self._connections.add(protocol)
-        return protocol

@@ -56,10 +56,15 @@ class ServerProtocol(H2Protocol):
     """grpclib's protocol over a gathering transport, with every limit explicit."""
 
     def __init__(
-        self, *args: Any, options: ServerOptions, on_lost: Callable[["ServerProtocol"], None]
+        self,
+        *args: Any,
+        options: ServerOptions,
+        on_made: Callable[["ServerProtocol"], None],
+        on_lost: Callable[["ServerProtocol"], None],
     ) -> None:
         super().__init__(*args)
         self._options = options
+        self._on_made = on_made
         self._on_lost = on_lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,6 +90,7 @@ class ServerProtocol(H2Protocol):
         self.connection.flush()
         self.connection.initialize()
         self.processor = EventsProcessor(self.handler, self.connection)
+        self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
         """As grpclib's, but a peer that breaks HTTP/2 further down loses its connection only."""

@@ -2,7 +2,8 @@
 
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from grpclib.reflection.v1.reflection_grpc import ServerReflectionStub
 from grpclib.reflection.v1.reflection_pb2 import ServerReflectionRequest
 from h2.settings import SettingCodes
 
+from ark_trio.config import GrpcSettings
 from ark_trio.errors import (
     ArkError,
     InternalError,
@@ -28,8 +30,11 @@ from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server import ArkServer, open_server
 from ark_trio.rpc.server_connection import ServerOptions
+from ark_trio.tls import serve_context
 from ark_wire import ark_pb2
 from ark_wire.inference import ControlType
+from tests.support.certificates import Authority
+from tests.support.fake_engine import open_fake_decoder, saying
 from tests.support.h2_client import open_h2_client
 
 Request = ark_pb2.InferenceRequest
@@ -488,3 +493,19 @@ async def _check_health_and_reflection(grpc: Any) -> None:
     )
     names = {service.name for service in answers[0].list_services_response.service}
     assert {"inference.Inference", "grpc.health.v1.Health"} <= names
+
+
+async def test_tls_handshakes_that_fail_leave_nothing(tmp_path: Path):
+    cert = Authority(tmp_path).issue("engine", "localhost")
+    context = serve_context(GrpcSettings(tls=True, cert=cert))
+    async with open_fake_decoder(saying("a"), tls=context) as decoder:
+        for _ in range(5):
+            stream = await trio.open_tcp_stream("127.0.0.1", decoder.address.port)
+            async with stream:
+                await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                with trio.fail_after(5), suppress(trio.BrokenResourceError):
+                    while await stream.receive_some(1024):
+                        pass
+        grpc = decoder.server._grpc
+        assert not grpc._connections
+        assert not grpc._handlers

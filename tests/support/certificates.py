@@ -14,6 +14,7 @@ class Authority:
     ca: trustme.CA = field(factory=trustme.CA)
 
     def __attrs_post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
         self.ca.cert_pem.write_to_path(self.file)
 
     @property

@@ -1,5 +1,6 @@
 """A fake engine on a real gRPC server: what it says is scripted by the test, how each call ended is recorded."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from ark_trio.protocol.value import fill_value
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.rpc.server import ArkServer, open_server
+from ark_trio.rpc.server_connection import ServerOptions
 from ark_trio.settings.address import Address
 from ark_wire import ark_pb2
 from ark_wire.inference import ControlType
@@ -149,9 +151,13 @@ class FakeDecoder:
 
 @asynccontextmanager
 async def open_fake_decoder(
-    script: Script, port: int = 0, **engine: Any
+    script: Script, port: int = 0, tls: ssl.SSLContext | None = None, **engine: Any
 ) -> AsyncIterator[FakeDecoder]:
     """Serve a fake engine on loopback while the block runs."""
     fake = FakeEngine(script, **engine)
-    async with open_bridge() as bridge, open_server(bridge, fake, "127.0.0.1", port) as server:
+    options = ServerOptions(tls=tls)
+    async with (
+        open_bridge() as bridge,
+        open_server(bridge, fake, "127.0.0.1", port, options) as server,
+    ):
         yield FakeDecoder(engine=fake, server=server)
