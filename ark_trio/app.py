@@ -67,6 +67,8 @@ class Application:
         if not (self._settings.keys_file or self._settings.insecure):
             # Where hypercorn listens is not told to applications, so this is said wherever it is.
             log.warning("no_api_keys", advice="set ARK_KEYS_FILE before other hosts can reach this")
+        if self._settings.admin_bind is not None:
+            log.warning("admin_bind_ignored", advice="ark-trio proxy opens it; hypercorn does not")
         async with open_gateway(self._settings) as gateway:
             self._web = build_web(gateway)
             try:

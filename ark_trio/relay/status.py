@@ -32,6 +32,7 @@ def take_status(gateway: Gateway) -> dict[str, Any]:
             "max_waiting": gateway.settings.limits.max_waiting,
         },
         "decoders": [_seen(decoder) for decoder in (*fleet.decoders, *fleet.leaving)],
+        "keys": gateway.admission.by_key(),
         "rates": gateway.book.rates(),
         "streams": [_stream(record) for record in live[:MAX_STREAMS]],
         "streams_not_listed": max(0, len(live) - MAX_STREAMS),
@@ -55,6 +56,7 @@ def all_status(said: Mapping[int, Any]) -> dict[str, Any]:
         "now": int(time.time()),
         "workers": workers,
         "queue": _sum(status["queue"] for status in heard.values()),
+        "keys": _keys(heard.values()),
         "rates": _sum(status["rates"] for status in heard.values()),
         "decoders": _decoders(heard),
         "streams": sorted(streams, key=lambda stream: -stream["age_s"])[:MAX_STREAMS],
@@ -72,6 +74,19 @@ def _sum(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for name, value in part.items():
             total[name] = round(total.get(name, 0) + value, 3)
     return total
+
+
+def _keys(heard: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each key has running and waiting; None is those without one."""
+    total: dict[str, tuple[int, int]] = {}
+    for status in heard:
+        for key, (running, waiting) in status["keys"].items():
+            before = total.get(key, (0, 0))
+            total[key] = (before[0] + running, before[1] + waiting)
+    return [
+        {"key": key or None, "running": running, "waiting": waiting}
+        for key, (running, waiting) in total.items()
+    ]
 
 
 def _decoders(heard: Mapping[int, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from ark_trio.access.key import Key, digest_of, new_secret
 from ark_trio.access.key_file import key_line
 from ark_trio.api.admin import may_ask
 from ark_trio.api.web import build_admin_web
-from ark_trio.config import Bind, HttpSettings, LogSettings, Settings
+from ark_trio.config import Bind, HttpSettings, Limits, LogSettings, Settings
 from tests.support.asgi import Client, open_client
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 
@@ -141,6 +141,7 @@ async def test_the_status_tells_decoders_queue_streams_rates_tasks_and_build():
         "max_running": 4096,
         "max_waiting": 256,
     }
+    assert status["keys"] == [{"key": None, "running": 1, "waiting": 0}]
     (found,) = status["decoders"]
     expected = {"decoder": str(decoder.address), "state": "ready", "models": [MODEL], "running": 1}
     assert {name: found[name] for name in expected} == expected
@@ -171,3 +172,23 @@ async def test_the_status_names_clients_only_where_the_settings_want_it():
                 await trio.sleep(0.01)
             status = (await client.ask("GET", "/admin/status", headers=HERE)).json
     assert [stream["client"] for stream in status["streams"]] == ["127.0.0.1"]
+
+
+async def test_the_status_tells_what_each_key_has_running_and_waiting(keys):
+    file, secrets = keys
+    async with open_fake_decoder(hang) as decoder:
+        settings = decoder.settings(keys_file=file, limits=Limits(max_requests=1))
+        async with open_client(settings) as client:
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+            for name in ("boss", "user", "user"):
+                client.start(
+                    "POST", CHAT, body, headers={"authorization": f"Bearer {secrets[name]}"}
+                )
+                await trio.sleep(0.1)
+            status = (await client.ask("GET", "/admin/status", headers=HERE)).json
+    assert sorted(status["keys"], key=lambda each: each["key"]) == [
+        {"key": "boss", "running": 1, "waiting": 0},
+        {"key": "user", "running": 0, "waiting": 2},
+    ]
+    assert [stream["key"] for stream in status["streams"]] == ["boss", "user", "user"]
+    assert secrets["user"] not in repr(status)
