@@ -84,7 +84,7 @@ class ArkConnection(TrioASGIHTTPConnection):
                     )
                 )
                 nursery.start_soon(self._watch, nursery, request, receive)
-                nursery.start_soon(self._answer, nursery, request, send)
+                await self._answer(nursery, request, send)
 
     async def _watch(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:
         """Collect the body, then wait for the client to leave and end the request with it.

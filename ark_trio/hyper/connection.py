@@ -260,12 +260,16 @@ class Connection(TCPServer):
             self._more_to_read = trio.Event()
             if not self._unread:
                 await self._more_to_read.wait()
-            data = bytes(self._unread)
-            self._unread.clear()
-            self._room.set()
-            # After a last request nothing more counts; h11 would end its answer for it.
-            if self._request_state() is not h11.MUST_CLOSE:
-                await self.protocol.handle(RawData(data))
+            await self._hand_over_once()
+
+    async def _hand_over_once(self) -> None:
+        # A function of its own: a local of the loop would keep what was read, a prompt, until the next read.
+        data = bytes(self._unread)
+        self._unread.clear()
+        self._room.set()
+        # After a last request nothing more counts; h11 would end its answer for it.
+        if self._request_state() is not h11.MUST_CLOSE:
+            await self.protocol.handle(RawData(data))
 
     async def _initiate_server_close(self) -> None:
         """End a connection that is idle."""
