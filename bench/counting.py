@@ -49,12 +49,13 @@ def open_record(book: Book, model: str) -> Record:
 
 
 def one_request(book: Book, model: str) -> None:
+    now = trio.current_time()
     record = open_record(book, model)
     with book.entry(record):
         record.queue()
         record.place()
         record.ask("127.0.0.1:62000")
-        record.arrive(1, trio.current_time())
+        record.arrive(1, now, now)
         record.usage = Usage(prompt_tokens=10, completion_tokens=20)
         record.end(COMPLETED)
 
@@ -77,7 +78,7 @@ async def main() -> None:
     record = open_record(book, "m0")
     record.ask("127.0.0.1:62000")
     now = trio.current_time()
-    batch = measure(lambda: record.arrive(8, now), 20_000)
+    batch = measure(lambda: record.arrive(8, now, now), 20_000)
     request = measure(lambda: one_request(book, "m0"), 2_000)
     for number in range(MODELS):
         one_request(book, f"m{number}")

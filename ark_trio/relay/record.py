@@ -118,16 +118,15 @@ class Record:
                 self.models.learn(self.model)
             self._gaps = self.tally.distribution(BETWEEN_TOKENS, self.models.label(self.model))
 
-    def arrive(self, count: int, first: float) -> None:
-        """Say that so many messages of the engine have been taken, of which the first came at `first`."""
-        now = trio.current_time()
+    def arrive(self, count: int, first: float, taken: float) -> None:
+        """Say that so many messages of the engine were taken at `taken`, of which the first came at `first`."""
         if self.first_token is None:
             self.phase = "decode"
             self.first_token = first
         elif self._gaps is not None:
             # From the taking, not the arrival: how long a slow client let messages lie is not the engine's doing.
             self._gaps.add(first - self._last_taken)
-        self._last_taken = now
+        self._last_taken = taken
         self.messages += count
 
     def end(self, outcome: str) -> None:

@@ -73,7 +73,7 @@ class Steps(Generic[M]):
             self._waiting_since = None
             if messages:
                 self.begun = True
-                self._record.arrive(len(messages), self._mailbox.arrived)
+                self._record.arrive(len(messages), self._mailbox.arrived, trio.current_time())
             elif not self.begun:
                 raise BadBackend("The engine ended the answer before it began.")
             return messages
@@ -110,7 +110,7 @@ class Steps(Generic[M]):
     def hear(self, count: int) -> None:
         """Note that messages have come."""
         now = self._waiting_since = trio.current_time()
-        self._record.arrive(count, now)
+        self._record.arrive(count, now, now)
 
     def read(self, message: M) -> Step:
         """Return what a message adds."""

@@ -102,3 +102,28 @@ def test_an_entry_point_is_plain_sh(role):
     script = ROOT / "docker" / f"{role}-setup"
     assert script.read_text().startswith("#!/bin/sh\n")
     subprocess.run(["dash", "-n", script], check=True)
+
+
+def test_with_monitoring_nothing_more_than_its_pages_is_published_and_on_loopback():
+    services = config(*CPU, "-f", "docker/compose.monitoring.yaml")["services"]
+    published = {
+        name: [(port["host_ip"], port["published"]) for port in service.get("ports", [])]
+        for name, service in services.items()
+    }
+    assert published == {
+        "prefiller": [],
+        "decoder": [],
+        "api-server": [("127.0.0.1", "18080")],
+        "prometheus": [("127.0.0.1", "9090")],
+        "grafana": [("127.0.0.1", "3000")],
+    }
+    # Prometheus asks at the door that the gateway opens for it, and finds all that is mounted.
+    bind = services["api-server"]["environment"]["ARK_ADMIN_BIND"]
+    scraped = (ROOT / "docker/monitoring/prometheus.yml").read_text()
+    assert f"api-server:{bind.rpartition(':')[2]}" in scraped
+    for name in ("prometheus", "grafana"):
+        service = services[name]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        for mount in service["volumes"]:
+            assert mount["type"] == "volume" or Path(mount["source"]).exists(), mount
