@@ -196,3 +196,19 @@ async def test_another_hypercorn_is_bad(monkeypatch):
         code, lines = await run(decoder.settings())
     assert code == 1
     assert "hypercorn 0.18.0, not 0.99" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [("# none yet\n", 0, "0 API keys"), ("{", 1, "line 1: not a JSON object")],
+)
+async def test_the_file_of_keys_is_part_of_the_configuration(
+    tmp_path, monkeypatch, text, code, said
+):
+    monkeypatch.setattr(check, "configure_logging", lambda _settings: None)
+    (tmp_path / "keys").write_text(text)
+    async with open_fake_decoder(saying("x")) as decoder:
+        ended, lines = await run(evolve(decoder.settings(), keys_file=tmp_path / "keys"))
+    assert ended == code
+    assert lines[0].startswith("configuration")
+    assert said in lines[0]

@@ -1,5 +1,6 @@
 """The gateway as a unit, under a real systemd: what its users see of starts, restarts, reloads, stops and crashes."""
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import pytest
 
 from ark_trio.install import UNITS
 from tests.support.booted import Host
+from tests.support.installed import PLACE
 from tests.support.lane import say
 from tests.support.load import DONE, STOP, under_load
 from tests.support.processes import wait_until
@@ -322,3 +324,53 @@ def test_a_second_installation_changes_nothing_and_an_uninstallation_leaves_noth
     assert not [name for name in UNITS if host.path(f"/etc/systemd/system/{name}").exists()]
     assert host.path("/etc/ark/ark.toml").read_text() == ECHO
     host.run("/opt/ark/bin/ark-trio", "install-units")
+
+
+def test_keys_are_added_and_revoked_by_a_reload(host):
+    """As docs/operations.md says it: the file is the service's own, private, and changed while the gateway runs."""
+    host.run("install", "-o", "ark", "-g", "ark", "-m", "0600", "/dev/null", "/etc/ark/keys")
+    host.write("/etc/ark/ark.toml", 'keys_file = "/etc/ark/keys"\n' + ECHO)
+    host.ctl("reload", PROXY)
+    keys = (f"{PLACE}/bin/ark-trio", "keys")
+    named = ("--keys-file", "/etc/ark/keys")
+    assert status_with(host, "") == 401
+    secret = json.loads(host.run(*keys, "add", "ann", "--json", *named))["key"]
+    assert status_with(host, secret) == 401  # not before the reload
+    host.ctl("reload", PROXY)
+    assert status_with(host, secret) == 200
+    assert host.run("stat", "-c", "%U %G %a", "/etc/ark/keys").strip() == "ark ark 600"
+    host.run(*keys, "revoke", "ann", *named)
+    host.ctl("reload", PROXY)
+    assert status_with(host, secret) == 401
+
+    # A bad file fails the reload for all to see, and the old keys stay.
+    secret = json.loads(host.run(*keys, "add", "bob", "--json", *named))["key"]
+    host.ctl("reload", PROXY)
+    good = host.run("cat", "/etc/ark/keys")
+    host.write("/etc/ark/keys", "{")
+    refused = host.ctl("reload", PROXY, check=False)
+    assert "failed" in refused or "line 1" in host.journal("-u", PROXY, "-n", "20")
+    assert status_with(host, secret) == 200
+    host.write("/etc/ark/keys", good)
+    assert secret not in host.journal("-u", PROXY)
+
+
+def test_keys_may_be_a_credential_that_only_root_can_read(host):
+    host.run("install", "-m", "0600", "/dev/null", "/etc/ark/secret")
+    keys = (f"{PLACE}/bin/ark-trio", "keys", "add", "ann", "--json", "--keys-file")
+    secret = json.loads(host.run(*keys, "/etc/ark/secret"))["key"]
+    host.drop_in(PROXY, "LoadCredential=ark-keys:/etc/ark/secret")
+    host.ctl("restart", PROXY)
+    wait_until(lambda: is_ready(host), within_s=10)
+    assert status_with(host, "") == 401
+    assert status_with(host, secret) == 200
+
+
+def status_with(host: Host, secret: str) -> int:
+    """The status of a request with a key, or with none."""
+    header = f"authorization: Bearer {secret}\r\n" if secret else ""
+    with host.connect(18080) as sock:
+        sock.sendall(
+            f"GET /v1/models HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n".encode()
+        )
+        return int(read_until(sock, b"}").split()[1])
