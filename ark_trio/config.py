@@ -119,6 +119,13 @@ class Limits:
     max_json_depth: int = setting(
         64, "Levels of arrays and objects in a body.", at_least=8, at_most=512, roles=_PROXY
     )
+    max_json_values: int = setting(
+        2**18,
+        "Values in a body; they cost more than its bytes: about 4 µs each.",
+        at_least=1024,
+        at_most=2**31 - 1,
+        roles=_PROXY,
+    )
     max_http2_streams: int = setting(
         100,
         "Requests at once over one HTTP/2 connection.",

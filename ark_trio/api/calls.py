@@ -81,6 +81,7 @@ def ask_for(
         encode=encode,
         record=here.record,
         trace=trace_of(request.headers),
+        aside=here.gateway.aside if here.large else None,
         key=session_of(request.headers, here.gateway.settings.fleet, key),
         prompt_tokens=prompt_tokens,
         max_tokens=max_tokens,

@@ -6,7 +6,7 @@ from functools import partial
 
 from quart import Blueprint, Response
 
-from ark_trio.api.body import max_depth, read_json_body
+from ark_trio.api.body import read_json
 from ark_trio.api.calls import (
     ask_for,
     note_request,
@@ -34,7 +34,7 @@ async def create_chat_completion() -> Response:
 
     The backend call runs in the request's nursery; what it brings comes back through its mailbox.
     """
-    chat = parse_chat(await read_json_body(), max_depth())
+    chat = await read_json(parse_chat)
     names = partial(callers_names, chat.params, PARAMETERS)
     note_request(chat.model, chat.unknown, stream=chat.stream, names=names)
     decoder = AnswerDecoder(reading_for(chat.model, chat.reading))

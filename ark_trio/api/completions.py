@@ -6,7 +6,7 @@ from functools import partial
 
 from quart import Blueprint, Response
 
-from ark_trio.api.body import max_depth, read_json_body
+from ark_trio.api.body import read_json
 from ark_trio.api.calls import (
     ask_for,
     note_request,
@@ -31,7 +31,7 @@ blueprint = Blueprint("completions", __name__)
 @blueprint.post("/v1/completions")
 async def create_completion() -> Response:
     """Complete one or several prompts, each by a call of its own."""
-    asked = parse_completion(await read_json_body(), max_depth())
+    asked = await read_json(parse_completion)
     names = partial(callers_names, asked.params, PARAMETERS)
     note_request(asked.model, asked.unknown, stream=asked.stream, names=names)
     prompts = len(asked.prompts)

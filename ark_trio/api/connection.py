@@ -44,6 +44,8 @@ class Exchange:
     """The short way to the client, if there is one."""
     key: Key | None = None
     """Whose request it is; None: nobody has been asked to say."""
+    large: bool = False
+    """Its body is large: what is done with all of it is done in a thread."""
     names: Callable[[], Mapping[str, str]] = dict
     """Tells what the caller calls the engine's inputs, where it is not the same."""
 

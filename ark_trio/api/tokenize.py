@@ -4,7 +4,7 @@ from functools import partial
 
 from quart import Blueprint, Response
 
-from ark_trio.api.body import max_depth, read_json_body
+from ark_trio.api.body import read_json
 from ark_trio.api.calls import ask_for, note_request, take_reply
 from ark_trio.api.replies import json_reply
 from ark_trio.protocol.ark_request import encode_detokenize, encode_tokenize
@@ -22,7 +22,7 @@ blueprint = Blueprint("tokenize", __name__)
 @blueprint.post("/v1/tokenize")
 async def tokenize() -> Response:
     """Cut text, or a conversation as its template spells it, into tokens."""
-    asked = parse_tokenize(await read_json_body(), max_depth())
+    asked = await read_json(parse_tokenize)
     note_request(asked.model)
     ask = ask_for(asked.model, partial(encode_tokenize, asked), unary=True)
     return json_reply(tokenize_body(await take_reply(ask)))
@@ -32,7 +32,7 @@ async def tokenize() -> Response:
 @blueprint.post("/v1/detokenize")
 async def detokenize() -> Response:
     """Spell tokens as text."""
-    asked = parse_detokenize(await read_json_body(), max_depth())
+    asked = await read_json(parse_detokenize)
     note_request(asked.model)
     ask = ask_for(asked.model, partial(encode_detokenize, asked), unary=True)
     return json_reply(detokenize_body(await take_reply(ask)))

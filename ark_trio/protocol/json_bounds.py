@@ -24,7 +24,7 @@ def has_more_values(text: bytes, limit: int) -> bool:
     quotes = marks.count(b'"')
     if len(marks) - quotes <= limit:
         return False
-    if quotes > 2 * limit + 2:
-        return True  # so many strings, each of them a key or a value
+    if quotes > 4 * limit + 4:
+        return True  # a value is two strings at most, with its key
     outside = marks.split(b'"')[::2]
     return sum(map(len, outside)) > limit

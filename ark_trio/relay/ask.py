@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import trio
 from attrs import frozen
 
 from ark_trio.fleet.load import Work
@@ -42,6 +43,9 @@ class Ask:
     """About how many."""
     max_tokens: int | None = None
     """The most that may be generated, all choices together; None: nobody said."""
+
+    aside: trio.CapacityLimiter | None = None
+    """What allows a thread in which to spell it. None: it is spelled in no time."""
 
     @property
     def work(self) -> Work:

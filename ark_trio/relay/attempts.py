@@ -127,7 +127,11 @@ class Attempts:
             return attempt.kept
 
     async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:
-        request = ask.encode(req_id=uuid.uuid4().hex, model=self.fleet.true_name(ask.model))
+        spell = partial(ask.encode, req_id=uuid.uuid4().hex, model=self.fleet.true_name(ask.model))
+        if ask.aside is None:
+            request = spell()
+        else:
+            request = await trio.to_thread.run_sync(spell, limiter=ask.aside)
         if not ask.unary:
             await lease.channel.stream(request, attempt, metadata=ask.metadata)
             return

@@ -55,6 +55,8 @@ class Gateway:
     """Every request's entry, and the counts."""
     siblings: Siblings = ALONE
     """The workers beside this one."""
+    aside: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
+    """Allows a thread, one at a time, for what takes longer than streams can wait: parsing and spelling large requests."""
     _open: set[FailingSink[Response]] = field(factory=set)
 
     @property

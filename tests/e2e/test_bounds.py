@@ -3,12 +3,13 @@
 import resource
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import Served, engine, gateway, wait_until
-from tests.support.wire import chat, post, read_until, status
+from tests.support.wire import chat, connected, post, read_to_eof, read_until, status
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -57,3 +58,41 @@ def is_still(process: Served) -> bool:
     before = memory_bytes(process)
     time.sleep(3)
     return memory_bytes(process) - before < 2 << 20
+
+
+BODIES = {
+    "brackets": b'{"model":"echo","messages":[' + b",".join([b"[]"] * 10_000_000) + b"]}",
+    "within-the-limit": b'{"model":"echo","messages":[{"role":"user","content":['
+    + b",".join([b'{"type":"text","text":"x"}'] * 60_000)
+    + b"]}]}",
+    "one-long-text": chat("x" * 30_000_000),
+}
+HELD_UP_S = 1.0
+"""Four times what was measured with both cores busy elsewhere."""
+
+
+@pytest.mark.parametrize("body", list(BODIES))
+def test_the_worst_body_holds_up_no_stream(body: str):
+    """Parsed where it was read, the first held all streams up for 20 s."""
+    with engine("decoder", "--served-names", "echo") as decoder:
+        with gateway("proxy", [decoder.port]) as door:
+            gaps: list[float] = []
+            with connected(door.port) as live, ThreadPoolExecutor(1) as beside:
+                live.sendall(post(chat("count=100000 gap_s=0.02")))
+                read_until(live, b'"content":"')
+                answer = beside.submit(_answer_to, door.port, BODIES[body])
+                last = time.monotonic()
+                while not answer.done():
+                    assert live.recv(65536)
+                    gaps.append(time.monotonic() - last)
+                    last = time.monotonic()
+            assert b"HTTP/1.1 " in answer.result()
+            print(f"{body}: the longest gap {max(gaps) * 1000:.0f} ms of {len(gaps)}")
+            assert max(gaps) < HELD_UP_S
+
+
+def _answer_to(port: int, body: bytes) -> bytes:
+    with connected(port) as sock:
+        sock.settimeout(60)
+        sock.sendall(post(body, headers="connection: close\r\n"))
+        return read_to_eof(sock, within_s=60)[:300]

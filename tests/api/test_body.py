@@ -1,0 +1,52 @@
+"""What is done with large bodies, so that nobody else waits for it."""
+
+import threading
+
+import trio
+
+from ark_trio.api import chat as chat_module
+from ark_trio.config import Limits
+from ark_trio.protocol.ark_request import encode_chat
+from ark_trio.protocol.chat_request import parse_chat
+from tests.support.fake_engine import MODEL, open_fake_decoder, saying
+from tests.support.stack import open_stack
+from tests.support.wire import chat, post
+
+
+async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed():
+    body = chat("hi", model=MODEL, stop=["x"] * 2000)
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings(limits=Limits(max_json_values=1024))) as stack:
+            client = await stack.connect()
+            await client.send(post(body, headers="connection: close\r\n"))
+            await client.read_to_end()
+            assert client.status == 400
+            assert b"The body holds more than 1024 values." in bytes(client.received)
+            await client.stream.aclose()
+
+
+async def test_a_large_body_is_parsed_and_spelled_beside_the_event_loop(monkeypatch):
+    seen: dict[str, set[bool]] = {"parse": set(), "spell": set()}
+
+    def note(what: str, real):
+        def noted(*args, **more):
+            seen[what].add(threading.current_thread() is threading.main_thread())
+            return real(*args, **more)
+
+        return noted
+
+    monkeypatch.setattr(chat_module, "parse_chat", note("parse", parse_chat))
+    monkeypatch.setattr(chat_module, "encode_chat", note("spell", encode_chat))
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            for size, here in ((10, True), (200_000, False)):
+                client = await stack.connect()
+                body = chat("x" * size, model=MODEL)
+                await client.send(post(body, headers="connection: close\r\n"))
+                with trio.fail_after(10):
+                    await client.read_to_end()
+                assert bytes(client.received).count(b"[DONE]") == 1
+                await client.stream.aclose()
+                assert seen == {"parse": {here}, "spell": {here}}
+                seen["parse"].clear()
+                seen["spell"].clear()
