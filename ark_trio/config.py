@@ -48,8 +48,9 @@ class Limits:
         at_most=1_000_000,
         roles=_PROXY,
     )
+    # Under keep_alive_s: a stream's first comment line makes a 200 of it, and clients try again only after a 429.
     max_wait_s: Seconds = setting(
-        60.0,
+        10.0,
         "Time that a request may wait for a place; then it gets 429.",
         at_least=0,
         roles=_PROXY,

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+from attrs import evolve
 from structlog.testing import capture_logs
 
 from ark_trio.access.key import Key, digest_of
@@ -276,6 +277,27 @@ async def test_places_go_to_keys_in_turn_and_to_batch_last(tmp_path: Path):
             assert ended[:4] == ["runs", "ann", "bob", "ann again"]
             assert set(ended[4:]) == {"batch key", "flex", "late"}
             assert admission.by_key() == {}
+
+
+async def test_a_reload_of_limits_lets_in_who_waits_and_loses_nobody(tmp_path: Path):
+    async with open_fake_decoder(hang) as decoder:
+        settings = decoder.settings(limits=Limits(max_requests=1, max_waiting=3))
+        async with open_stack(settings) as stack:
+            clients = [await post_chat(stack, "nobody") for _ in range(4)]
+            admission = stack.gateway.admission
+            with trio.fail_after(2):
+                while admission.running + admission.waiting < 4:
+                    await trio.sleep(0.01)
+            for places, line in ((3, 0), (1, 0), (4, 2)):
+                limits = Limits(max_requests=places, max_waiting=line)
+                stack.server.reload = lambda limits=limits: evolve(settings, limits=limits)
+                await reload(stack, "settings_reloaded")
+                await trio.sleep(0.05)
+                running = {3: 3, 1: 3, 4: 4}[places]  # who runs goes on, whatever is allowed now
+                assert (admission.running, admission.waiting) == (running, 4 - running)
+                assert decoder.engine.busy == running
+            for client in clients:
+                await client.stream.aclose()
 
 
 async def test_who_waits_too_long_gets_429(tmp_path: Path):
