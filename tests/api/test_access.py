@@ -290,7 +290,7 @@ async def test_a_reload_of_limits_lets_in_who_waits_and_loses_nobody(tmp_path: P
                     await trio.sleep(0.01)
             for places, line in ((3, 0), (1, 0), (4, 2)):
                 limits = Limits(max_requests=places, max_waiting=line)
-                stack.server.reload = lambda limits=limits: evolve(settings, limits=limits)
+                stack.server.reload = partial(evolve, settings, limits=limits)
                 await reload(stack, "settings_reloaded")
                 await trio.sleep(0.05)
                 running = {3: 3, 1: 3, 4: 4}[places]  # who runs goes on, whatever is allowed now
