@@ -2,11 +2,16 @@
 
 from contextlib import AsyncExitStack
 
+import pytest
 import trio
 from attrs import evolve
 
-from ark_trio.config import Limits
+from ark_trio.config import FleetSettings, GrpcSettings, Limits, Settings
+from ark_trio.errors import ConfigError
+from ark_trio.settings.address import Address
+from ark_trio.tls import serve_context
 from tests.support.asgi import open_client
+from tests.support.certificates import Authority
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 
 CHAT = "/v1/chat/completions"
@@ -68,3 +73,41 @@ async def test_new_limits_hold_for_new_requests():
                 client.web.gateway.apply(evolve(client.web.gateway.settings, limits=limits))
                 assert (await client.ask("POST", CHAT, body())).status == 429
                 assert not running.over.is_set()
+
+
+async def test_new_certificates_count_for_connections_to_come_and_touch_none_that_lives(tmp_path):
+    good, other = (Authority(tmp_path / name) for name in ("good", "other"))
+    served = serve_context(GrpcSettings(tls=True, cert=good.issue("engine", "localhost")))
+    async with open_fake_decoder(saying("a"), tls=served) as decoder:
+        settings = Settings(
+            decoders=(Address(host="localhost", port=decoder.address.port),),
+            grpc=GrpcSettings(tls=True, ca=good.file),
+            fleet=FleetSettings(probe_s=0.1),
+        )
+        async with open_client(settings) as client:
+            gateway = client.web.gateway
+            with trio.fail_after(10):
+                while not gateway.fleet.ready:
+                    await trio.sleep(0.01)
+                gateway.apply(evolve(settings, grpc=GrpcSettings(tls=True, ca=other.file)))
+                (connection,) = decoder.server._grpc._connections
+                assert (await client.ask("POST", CHAT, body())).status == 200
+                assert decoder.server._grpc._connections == {connection}
+                connection.connection.close()
+                while gateway.fleet.ready:
+                    await trio.sleep(0.01)
+                gateway.apply(settings)
+                while not gateway.fleet.ready:
+                    await trio.sleep(0.01)
+
+
+async def test_certificates_that_can_not_be_read_change_nothing(tmp_path):
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_client(decoder.settings()) as client:
+            gateway = client.web.gateway
+            before = gateway.settings
+            bad = evolve(before, grpc=GrpcSettings(tls=True, ca=tmp_path / "none"), decoders=())
+            with pytest.raises(ConfigError):
+                gateway.apply(bad)
+            assert gateway.settings is before
+            assert len(gateway.fleet.decoders) == 1
