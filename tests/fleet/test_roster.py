@@ -8,6 +8,7 @@ from attrs import evolve
 
 from ark_trio.config import FleetSettings, GrpcSettings, Limits, Settings
 from ark_trio.errors import ConfigError
+from ark_trio.relay.gateway import Gateway
 from ark_trio.settings.address import Address
 from ark_trio.tls import serve_context
 from tests.support.asgi import open_client
@@ -75,6 +76,11 @@ async def test_new_limits_hold_for_new_requests():
                 assert not running.over.is_set()
 
 
+async def until(gateway: Gateway, *, ready: bool) -> None:
+    while gateway.fleet.ready is not ready:
+        await trio.sleep(0.01)
+
+
 async def test_new_certificates_count_for_connections_to_come_and_touch_none_that_lives(tmp_path):
     good, other = (Authority(tmp_path / name) for name in ("good", "other"))
     served = serve_context(GrpcSettings(tls=True, cert=good.issue("engine", "localhost")))
@@ -87,18 +93,15 @@ async def test_new_certificates_count_for_connections_to_come_and_touch_none_tha
         async with open_client(settings) as client:
             gateway = client.web.gateway
             with trio.fail_after(10):
-                while not gateway.fleet.ready:
-                    await trio.sleep(0.01)
+                await until(gateway, ready=True)
                 gateway.apply(evolve(settings, grpc=GrpcSettings(tls=True, ca=other.file)))
                 (connection,) = decoder.server._grpc._connections
                 assert (await client.ask("POST", CHAT, body())).status == 200
                 assert decoder.server._grpc._connections == {connection}
                 connection.connection.close()
-                while gateway.fleet.ready:
-                    await trio.sleep(0.01)
+                await until(gateway, ready=False)
                 gateway.apply(settings)
-                while not gateway.fleet.ready:
-                    await trio.sleep(0.01)
+                await until(gateway, ready=True)
 
 
 async def test_certificates_that_can_not_be_read_change_nothing(tmp_path):
