@@ -274,6 +274,7 @@ CLIENTS: dict[Client, int] = {
 async def behave(port: int, rng: Random, seen: Seen) -> None:
     """Be one client after another, for ever."""
     while True:
+        await trio.lowlevel.checkpoint()
         client = rng.choices(list(CLIENTS), weights=list(CLIENTS.values()))[0]
         try:
             with trio.fail_after(PATIENCE_S):
