@@ -133,7 +133,7 @@ async def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkRespon
     here = exchange.get()
     await _claim((ask,))
     mailbox: Mailbox[ArkResponse] = Mailbox()
-    here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
+    here.start(here.gateway.run_call, ask, mailbox)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 
 
@@ -146,7 +146,7 @@ async def take_reply(ask: Ask) -> ArkResponse:
     here = exchange.get()
     await _claim((ask,))
     mailbox: Mailbox[ArkResponse] = Mailbox()
-    here.nursery.start_soon(here.gateway.run_call, ask, mailbox)
+    here.start(here.gateway.run_call, ask, mailbox)
     try:
         with trio.fail_after(here.gateway.settings.limits.first_token_s):
             (reply,) = await mailbox.take()
@@ -166,7 +166,7 @@ async def open_several_steps(asks: Sequence[Ask], decoder: Decoder[Numbered]) ->
     await _claim(asks)
     mailbox, parts = open_parts(len(asks))
     for ask, part in zip(asks, parts, strict=True):
-        here.nursery.start_soon(here.gateway.run_call, ask, part)
+        here.start(here.gateway.run_call, ask, part)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 
 

@@ -7,15 +7,15 @@ the handler, which starts the backend call in it.
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, cast
 
 import trio
 from attrs import frozen
-from quart.asgi import ASGIHTTPConnection
 from quart.utils import encode_headers
-from quart.wrappers import Request, Response
+from quart.wrappers import Response
+from quart.wrappers.request import Body
 from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 
@@ -37,6 +37,8 @@ class Exchange:
 
     nursery: trio.Nursery
     """Ends with the request, however it ends."""
+    context: Context
+    """As it was before the request."""
     record: Record
     gateway: Gateway
     tab: Tab
@@ -48,6 +50,10 @@ class Exchange:
     """Its body is large: what is done with all of it is done in a thread."""
     names: Callable[[], Mapping[str, str]] = dict
     """Tells what the caller calls the engine's inputs, where it is not the same."""
+
+    def start(self, run: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Start a task in the nursery. It does not get Quart's context, which would keep request and body for its whole life."""
+        self.context.run(self.nursery.start_soon, run, *args)
 
 
 exchange: ContextVar[Exchange] = ContextVar("exchange")
@@ -62,6 +68,7 @@ class ArkConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Any, send: Any) -> None:
         """Serve it. Returns when every task of the request has ended."""
+        context = copy_context()
         self._ending = False
         gateway = cast(_HasGateway, self.app).gateway
         record = Record(
@@ -73,40 +80,48 @@ class ArkConnection(TrioASGIHTTPConnection):
             models=gateway.book.models,
         )
         send = self._recording(send, record)
-        request = self._create_request_from_scope(send)
         with gateway.book.entry(record):
             async with open_tab(gateway.store, record) as tab, trio.open_nursery() as nursery:
                 exchange.set(
                     Exchange(
                         nursery=nursery,
+                        context=context,
                         record=record,
                         gateway=gateway,
                         tab=tab,
                         outlet=outlet_of(self.scope),
                     )
                 )
-                nursery.start_soon(self._watch, nursery, request, receive)
-                await self._answer(nursery, request, send)
+                await self._answer(nursery, receive, send)
 
-    async def _watch(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:
+    async def _watch(self, nursery: trio.Nursery, body: Body, receive: Any) -> None:
         """Collect the body, then wait for the client to leave and end the request with it.
 
         hypercorn says `http.disconnect` after a complete response too, while its closing code still runs in the handler's
         task: cancelling then would leave the socket of a `Connection: close` open for ever.
         """
-        await ASGIHTTPConnection.handle_messages(self, request, receive)
+        gone = await _collect(body, receive)
+        del body
+        while not gone:
+            gone = (await receive())["type"] == "http.disconnect"
         if not self._ending:
             exchange.get().record.end_left(outcome_of(self.scope) or CLIENT_GONE)
             nursery.cancel_scope.cancel()
 
-    async def _answer(self, nursery: trio.Nursery, request: Request, send: Any) -> None:
+    async def _answer(self, nursery: trio.Nursery, receive: Any, send: Any) -> None:
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
         if self.scope["http_version"] == "2":
             send = self._bounded(send, nursery)
-        response = await self.app.handle_request(request)
-        await self._send_response(send, cast(Any, response))
+        response = await self._handle(nursery, receive, send)
+        await self._send_response(send, response)
         exchange.get().record.end(COMPLETED)
         nursery.cancel_scope.cancel()
+
+    async def _handle(self, nursery: trio.Nursery, receive: Any, send: Any) -> Any:
+        """Have the request handled. It is no one else's, so a stream does not keep it, with its headers and its body."""
+        request = self._create_request_from_scope(send)
+        nursery.start_soon(self._watch, nursery, request.body, receive)
+        return await self.app.handle_request(request)
 
     async def _send_response(self, send: Any, response: Any) -> None:
         """Send an answer, as Quart does; but a piece that is known to be the last says so, and no empty one follows."""
@@ -155,6 +170,16 @@ class ArkConnection(TrioASGIHTTPConnection):
             await send(message)
 
         return send_recorded
+
+
+async def _collect(body: Body, receive: Any) -> bool:
+    """Collect the body, and say whether the client left meanwhile."""
+    while (message := await receive())["type"] == "http.request":
+        body.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            body.set_complete()
+            return False
+    return True
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
