@@ -7,12 +7,13 @@ compared: one gateway on a core of its own. Prints the figures, writes them into
 """
 
 import argparse
+import json
 import os
 import re
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -117,49 +118,64 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     args = parser.parse_args()
-    limits = {"ARK_MAX_REQUESTS": str(PLACES), "ARK_MAX_WAITING": "0", "ARK_LOG_LEVEL": "error"}
+    rounds, own = measure()
+    text, reached = report(rounds, own)
+    print(f"\n{text}")
+    if args.write:
+        write(text)
+    return 0 if reached else 1
+
+
+def measure() -> tuple[dict[bool, list[Seen]], list[float]]:
+    """Run all rounds; return what clients saw, overloaded or not, and the gateway's own times of its refusals."""
+    env = {"ARK_MAX_REQUESTS": str(PLACES), "ARK_MAX_WAITING": "0", "ARK_LOG_FORMAT": "json"}
     rounds: dict[bool, list[Seen]] = {False: [], True: []}
     with engine("decoder", "--served-names", "echo") as decoder:
-        with gateway("proxy", [decoder.port], env=limits) as door:
+        with gateway("proxy", [decoder.port], env=env) as door:
             # The gateway has a core, its clients and the engine another: it is the gateway that is measured.
             core, *others = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(door.popen.pid, {core})
             os.sched_setaffinity(decoder.popen.pid, others or {core})
             os.sched_setaffinity(0, others or {core})
-            for _ in range(ROUNDS):
-                for overloaded in (False, True):
-                    seen = trio.run(lambda o=overloaded: play(door.port, overloaded=o))
-                    if seen.others:
-                        raise SystemExit(f"neither an answer nor a refusal: {seen.others[0]!r}")
-                    rounds[overloaded].append(seen)
-                    print(said(seen, overloaded=overloaded), flush=True)
-    figures = {
-        (what, overloaded): statistics.median(
-            p99_ms(getattr(seen, what)) for seen in rounds[overloaded]
-        )
-        for what in ("first", "gaps")
-        for overloaded in (False, True)
-    }
+            for overloaded in (False, True) * ROUNDS:
+                seen = trio.run(lambda o=overloaded: play(door.port, overloaded=o))
+                if seen.others:
+                    raise SystemExit(f"neither an answer nor a refusal: {seen.others[0]!r}")
+                rounds[overloaded].append(seen)
+                print(said(seen, overloaded=overloaded), flush=True)
+            return rounds, own_times(door.log)
+
+
+def report(rounds: Mapping[bool, Sequence[Seen]], own: Sequence[float]) -> tuple[str, bool]:
+    """Return the figures as Markdown, and whether they reach the goals."""
     refusals = [each for seen in rounds[True] for each in seen.refusals]
     median_ms = statistics.median(refusals) * 1000
+    ratios = []
     lines = [
         "| p99, ms | all places taken | ten times as many arrive | ratio |",
         "| --- | --- | --- | --- |",
     ]
-    ratios = []
     for what, text in (("first", "first token"), ("gaps", "between tokens")):
-        calm, loaded = figures[what, False], figures[what, True]
+        calm, loaded = (
+            statistics.median(p99_ms(getattr(seen, what)) for seen in rounds[overloaded])
+            for overloaded in (False, True)
+        )
         ratios.append(loaded / calm)
         lines.append(f"| {text} | {calm:.1f} | {loaded:.1f} | {loaded / calm:.2f} |")
     lines.append(
         f"\nThe refusals, {len(refusals):,} of them: median {median_ms:.1f} ms, 99th percentile"
-        f" {p99_ms(refusals):.1f} ms, connecting not counted."
+        f" {p99_ms(refusals):.1f} ms as their clients see it, which share a core with the engine and take"
+        f" turns with its bursts; in the gateway itself median {statistics.median(own) * 1000:.1f} ms, 99th"
+        f" percentile {p99_ms(own):.1f} ms."
     )
-    text = "\n".join(lines)
-    print(f"\n{text}")
-    if args.write:
-        write(text)
-    return 0 if max(ratios) <= GOAL_RATIO and median_ms < GOAL_REFUSAL_MS else 1
+    slowest_ms = max(median_ms, p99_ms(own))
+    return "\n".join(lines), max(ratios) <= GOAL_RATIO and slowest_ms < GOAL_REFUSAL_MS
+
+
+def own_times(log: str) -> list[float]:
+    """Return how long each refusal took in the gateway, by its log."""
+    lines = (json.loads(line) for line in log.splitlines() if '"outcome":"overloaded"' in line)
+    return [line["total_s"] for line in lines]
 
 
 def said(seen: Seen, *, overloaded: bool) -> str:
