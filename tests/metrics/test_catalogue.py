@@ -352,9 +352,9 @@ async def test_a_decoder_that_names_models_without_end_adds_few_label_values():
     async with open_fake_decoder(saying("a"), status={"models": [MODEL]}) as decoder:
         async with open_client(decoder.settings()) as client:
             names = client.web.gateway.book.models
+            names.learn("x" * 1000)
             for number in range(1000):
                 names.learn(f"m{number}")
-            names.learn("x" * 1000)
             assert len({names.label(f"m{number}") for number in range(1000)}) == 129
             assert names.label("x" * 1000) == "other"
 
@@ -368,6 +368,23 @@ async def test_tokens_of_a_stream_are_counted_while_it_runs():
         exchange.leave()
         await exchange.over.wait()
         assert await bench.value("ark_generation_tokens_total", model_name=MODEL) == 2
+
+
+async def test_an_engine_that_takes_tokens_back_turns_no_counter_back():
+    async def run(call: Any, outbox: Any) -> None:
+        for tokens in (5, 3):
+            await outbox.put(call.say(text("a")))
+            await outbox.put(call.say(Step(usage=Usage(completion_tokens=tokens))))
+            await trio.sleep(0.2)
+        await outbox.put(call.say(finish()))
+
+    async with open_bench(run) as bench:
+        exchange = bench.ask(stream=True)
+        await exchange.wait_for_text("a")
+        await trio.sleep(0.1)
+        assert await bench.value("ark_generation_tokens_total") == 5
+        await exchange.over.wait()
+        assert await bench.value("ark_generation_tokens_total") == 5
 
 
 async def test_a_client_that_reads_late_does_not_make_the_engine_look_slow():

@@ -1,5 +1,6 @@
 """One line a request at its end: what it tells, and what it keeps to itself."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import trio
 from structlog.testing import capture_logs
 
 from ark_trio.config import LogSettings, Settings
+from ark_trio.relay.record import Record
 from tests.support.asgi import open_client
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 
@@ -90,3 +92,20 @@ async def test_a_hostile_path_is_cut():
         async with open_client(Settings()) as client:
             await client.ask("GET", "/" + "x" * 100_000)
     assert len(ended(lines)["path"]) == 200
+
+
+async def test_a_request_of_several_calls_is_as_far_as_the_first_of_them():
+    record = Record(request_id="r", method="POST", path=CHAT)
+    phases = []
+    for step in (
+        record.queue,
+        record.place,
+        partial(record.ask, "first"),
+        record.queue,
+        partial(record.arrive, 1, 0.0, 0.0),
+        record.queue,
+        partial(record.ask, "second"),
+    ):
+        step()
+        phases.append(record.phase)
+    assert phases == ["queued", "queued", "prefill", "prefill", "decode", "decode", "decode"]
