@@ -6,6 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from ark_trio.engine.llama.grammar.expression import Ref, Rules, Text, choice, to_gbnf
+from ark_trio.engine.llama.grammar.gbnf import check_gbnf
 from ark_trio.engine.llama.grammar.json_text import BASE
 from ark_trio.engine.llama.grammar.pattern import parse_pattern
 from ark_trio.engine.llama.grammar.schema import schema_rules
@@ -126,6 +127,7 @@ def _grammar(_key: str, value: Any) -> str:
         depth += (char == "(") - (char == ")" and depth > 0)
         if depth > _MAX_PARENTHESES:
             raise Unsupported("it is nested too deeply")
+    check_gbnf(value)
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from ark_trio.engine.llama.constraint import Constraint
+from ark_trio.engine.llama.grammar.bounds import contradictions
 from ark_trio.engine.llama.grammar.expression import (
     Expression,
     Ref,
@@ -114,6 +115,9 @@ def _check_tools(given: Any) -> None:
         for tool in given
     ):
         raise InvalidRequest("tools must be a list of functions.", param="tools")
+    for position, tool in enumerate(given):
+        for why in contradictions(tool["function"].get("parameters")):
+            raise InvalidRequest(f"tools[{position}]: {why}.", param="tools")
 
 
 def _named(tools: Tools, name: str) -> Tools:

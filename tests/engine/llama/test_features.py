@@ -23,6 +23,7 @@ from ark_trio.model import find_model
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_wire.inference import ControlType
+from tests.support.gbnf import BAD, GOOD
 from tests.support.llama import Answer, ask, chat, method, status
 from tests.support.passing import passing
 from tests.support.processes import Served, engine, listens, running, wait_until
@@ -135,6 +136,18 @@ async def test_output_is_held_to_what_is_asked(single: Served, held: dict[str, A
             answer = await ask(channel, chat("Anything.", temperature=temperature, **held))
             assert re.fullmatch(pattern, answer.text()), answer.text()
             assert answer.finishes == ["stop"]
+
+
+async def test_a_grammar_is_judged_as_llama_cpp_does_and_none_is_shown_to_the_log(single: Served):
+    async with calling(single) as channel:
+        for grammar in GOOD:
+            asked = chat("x", guided_grammar=grammar, max_new_tokens=1, cache_salt="g")
+            assert (await ask(channel, asked)).error is None, grammar
+        for grammar, why in BAD:
+            error = (await ask(channel, chat("x", guided_grammar=grammar))).error
+            assert isinstance(error, InvalidRequest)
+            assert error.message == f"guided_grammar: {why}."
+    assert "parse:" not in single.log
 
 
 async def test_any_object_is_json(single: Served):
@@ -272,6 +285,21 @@ async def test_tools_are_called_as_the_choice_says(with_tools: Served):
             assert answer.error is None
             assert answer.text() or calls_of(answer)
             assert choice == "auto" or not calls_of(answer)
+
+
+async def test_tools_that_contradict_themselves_are_refused_and_the_engine_goes_on(
+    with_tools: Served,
+):
+    # llama.cpp's own grammars of these would take all memory.
+    odd = ({"type": "string", "minLength": 5, "maxLength": 1}, {"pattern": "^a{3,1}$"})
+    async with calling(with_tools) as channel:
+        for schema in odd:
+            function = {"name": "f", "parameters": {"properties": {"x": schema}}}
+            tools = [{"type": "function", "function": function}]
+            error = (await ask(channel, chat("Hi.", tools=tools, max_new_tokens=1))).error
+            assert isinstance(error, InvalidRequest)
+            assert "/properties/x has" in error.message
+        assert (await ask(channel, chat("Hi.", max_new_tokens=1))).error is None
 
 
 async def test_a_conversation_with_calls_and_results_goes_on(with_tools: Served):

@@ -184,8 +184,11 @@ def test_what_it_cant_do_is_refused_by_name(key: str, value: Any):
             "response_format.json_schema.schema",
         ),
         ({"response_format": {"type": "json_object"}, "guided_json": {}}, "guided_json"),
-        ({"response_format": {"type": "json_object"}, "guided_grammar": "g"}, "guided_grammar"),
-        ({"guided_json": {}, "guided_grammar": "g"}, "guided_grammar"),
+        (
+            {"response_format": {"type": "json_object"}, "guided_grammar": "root ::= [a]"},
+            "guided_grammar",
+        ),
+        ({"guided_json": {}, "guided_grammar": "root ::= [a]"}, "guided_grammar"),
     ],
 )
 def test_what_contradicts_itself_or_the_request_is_refused_where_it_stands(
@@ -213,7 +216,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"schema": {"type": "null"}}}
     [
         ({"response_format": SCHEMA}, PARSER + "JSON schema error", "response_format", None),
         (
-            {"guided_grammar": "root ::= ("},
+            {"guided_grammar": "root ::= [a]"},
             "Failed to initialize samplers: failed to parse grammar",
             "guided_grammar",
             "failed to parse grammar",
@@ -232,7 +235,7 @@ def test_what_llama_cpp_refuses_names_the_parameter_that_it_is_about(
 
 def test_a_refusal_that_names_its_parameter_keeps_it():
     error = InvalidRequest("no grammar fits", param="messages", code="context_length_exceeded")
-    told = read_parameters({"guided_grammar": "g"}, beside=NOTHING).blame(error)
+    told = read_parameters({"guided_grammar": "root ::= [a]"}, beside=NOTHING).blame(error)
     assert (told.message, told.param, told.code) == (error.message, error.param, error.code)
 
 
