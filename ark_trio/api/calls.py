@@ -22,7 +22,7 @@ from ark_trio.relay.answer import Fold, fold_answer, stream_answer
 from ark_trio.relay.ask import Ask, Encode
 from ark_trio.relay.several import open_parts
 from ark_trio.relay.steps import Decoder, Steps, StreamEncoder
-from ark_trio.rpc.client import Metadata
+from ark_trio.rpc.call import Metadata
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox
 

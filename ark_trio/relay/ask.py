@@ -7,7 +7,7 @@ from attrs import frozen
 
 from ark_trio.fleet.load import Work
 from ark_trio.relay.record import Record
-from ark_trio.rpc.client import Metadata
+from ark_trio.rpc.call import Metadata
 from ark_wire import ark_pb2
 
 _LIKELY_TOKENS = 256

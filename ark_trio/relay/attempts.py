@@ -57,7 +57,7 @@ class Attempt:
         """Nothing has been fed yet."""
 
     async def room(self) -> None:
-        """Wait until there is room. asyncio-flavoured."""
+        """Wait until there is room. Trio-flavoured."""
         await self._sink.room()
 
     def end(self) -> None:

@@ -28,7 +28,7 @@ class Part:
         self._mailbox.flush()
 
     async def room(self) -> None:
-        """Wait until there is room. asyncio-flavoured."""
+        """Wait until there is room. Trio-flavoured."""
         await self._mailbox.room()
 
     def end(self) -> None:

@@ -1,8 +1,8 @@
 """The asyncio loop inside Trio, and the only way across.
 
 *Flavour*: a Trio-flavoured coroutine may await Trio's primitives only, an asyncio-flavoured one asyncio's only. `Bridge.run`
-takes an asyncio-flavoured function and is itself Trio-flavoured; one crossing costs about 50 µs, so a call crosses once, never
-once a message.
+takes an asyncio-flavoured function and is itself Trio-flavoured; one crossing costs about 50 µs, so connecting crosses, and no
+call.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -7,21 +7,16 @@ size, and ends all streams at once when the server says GOAWAY, which asks only 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import structlog
 from attrs import frozen
-from grpclib.client import Channel, Handler, Stream
+from grpclib.client import Channel, Handler
 from grpclib.config import Configuration
-from grpclib.const import Cardinality
-from grpclib.protocol import Buffer, H2Protocol
+from grpclib.protocol import H2Protocol
 
-from ark_trio.errors import Overloaded, Unreachable
-from ark_trio.rpc.connection import ClientProtocol, EngineConnection
-from ark_trio.rpc.inlet import Inlet
-from ark_trio.rpc.mailbox import Sink
+from ark_trio.errors import ArkError, Overloaded, Unreachable
+from ark_trio.rpc.connection import ClientProtocol
 
 log = structlog.get_logger()
 
@@ -57,33 +52,6 @@ class ChannelOptions:
     keep-alive watches for dead hosts beyond it."""
 
 
-class LimitedStream(Stream[Any, Any]):
-    """grpclib's call, whose answer goes through an `Inlet`."""
-
-    async def exchange(self, request: Any, sink: Sink[M], parse: Callable[[bytes], M]) -> None:
-        """Send `request`, and have `sink` fed with what comes until it ends. asyncio-flavoured.
-
-        Raises:
-            Exception: as grpclib, or as `Inlet.run`.
-        """
-        await self.send_request()
-        stream, protocol = self._stream, cast(EngineConnection, self._stream.connection).protocol
-        options = cast(LimitedChannel, self._channel).options
-        inlet = Inlet(
-            sink,
-            parse,
-            partial(protocol.settle, cast(int, stream.id)),
-            limit_bytes=options.max_message_bytes,
-            settle_at_bytes=options.stream_window_bytes // 4,
-        )
-        stream.buffer = cast(Buffer, inlet)
-        await self.send_message(request, end=True)
-        if not self._recv_initial_metadata_done:
-            await self.recv_initial_metadata()
-        with self._wrapper:
-            await inlet.run()
-
-
 class LimitedChannel(Channel):
     """A channel of several connections, opened as the engine's limits ask for them."""
 
@@ -109,32 +77,28 @@ class LimitedChannel(Channel):
         self._scheme = "https" if tls else "http"
 
     async def connected(self) -> None:
-        """Have a connection with room for a stream, within `connect_s`. asyncio-flavoured.
-
-        No timer when there is nothing to wait for: asyncio keeps a cancelled one until its time has come.
+        """Have a connection with room for a stream. asyncio-flavoured; the caller sets the deadline.
 
         Raises:
             Unreachable: nobody answers there.
-            Overloaded: the engine allows no more streams, and none has ended in time.
         """
-        if self._with_room() is not None:
-            return
         try:
-            async with asyncio.timeout(self.options.connect_s):
-                await self.__connect__()
-        except TimeoutError as error:
-            if self._full():
-                text = "The engine takes no more requests now. Try again shortly."
-                raise Overloaded(text, code="stream_limit") from error
-            raise Unreachable(UNREACHABLE, code="connect_timeout") from error
+            await self.__connect__()
         except OSError as error:
             raise Unreachable(UNREACHABLE) from error
 
+    def too_late(self) -> ArkError:
+        """Return why there was no connection with room in time."""
+        if self._full():
+            text = "The engine takes no more requests now. Try again shortly."
+            return Overloaded(text, code="stream_limit")
+        return Unreachable(UNREACHABLE, code="connect_timeout")
+
     async def __connect__(self) -> H2Protocol:
         """Return a connection with room, as grpclib asks when a call begins. asyncio-flavoured."""
-        while (protocol := self._with_room()) is None:
+        while (protocol := self.with_room()) is None:
             async with self._connect_lock:
-                if self._with_room() is None and not self._full():
+                if self.with_room() is None and not self._full():
                     await self._create_connection()
                     continue
             if self._full():
@@ -147,33 +111,11 @@ class LimitedChannel(Channel):
         for protocol in tuple(self.connections):
             protocol.processor.close()
 
-    def request(
-        self,
-        name: str,
-        cardinality: Cardinality,
-        request_type: type[Any],
-        reply_type: type[Any],
-        **options: Any,
-    ) -> LimitedStream:
-        """Return a call whose messages are bounded; the stub comes through here too."""
-        plain = super().request(name, cardinality, request_type, reply_type, **options)
-        return LimitedStream(
-            self,
-            name,
-            plain._metadata,
-            cardinality,
-            request_type,
-            reply_type,
-            codec=self._codec,
-            status_details_codec=self._status_details_codec,
-            dispatch=self.__dispatch__,
-            deadline=plain._deadline,
-        )
-
     def __del__(self) -> None:
         """Nothing: who opened the channel has closed it."""
 
-    def _with_room(self) -> "ClientProtocol | None":
+    def with_room(self) -> "ClientProtocol | None":
+        """Return a connection on which a stream may begin, if there is one."""
         return next((p for p in self.connections if p.has_room), None)
 
     def _full(self) -> bool:

@@ -1,32 +1,36 @@
 """One decoder or prefiller, called over one persistent gRPC connection.
 
-A call is owned by one asyncio coroutine that opens it, pumps what arrives into a sink and resets the stream when it is
-cancelled. Iterating a grpclib stream from Trio instead would leak it whenever the consumer is cancelled while it holds a
-message.
+A call is owned by the Trio task that makes it (`Call`); asyncio is entered only to connect.
 """
 
-import asyncio
 import contextlib
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import structlog
+import trio
 from attrs import field, frozen
 from google.protobuf.message import DecodeError
-from grpclib.client import Stream
-from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
-from ark_trio.errors import ArkError, BackendCancelled, BadBackend, Unavailable, Unreachable
+from ark_trio.errors import (
+    ArkError,
+    BackendCancelled,
+    BadBackend,
+    Unavailable,
+    Unreachable,
+)
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
-from ark_trio.rpc.channel import ChannelOptions, LimitedChannel, LimitedStream
+from ark_trio.rpc.call import Call, Metadata
+from ark_trio.rpc.channel import ChannelOptions, LimitedChannel
+from ark_trio.rpc.connection import ClientProtocol
 from ark_trio.rpc.mailbox import Kept, Sink
 from ark_trio.rpc.status import error_from_status
 from ark_wire import ark_pb2
@@ -36,7 +40,7 @@ log = structlog.get_logger()
 
 Request = ark_pb2.InferenceRequest
 Response = ark_pb2.InferenceResponse
-Metadata = Sequence[tuple[str, str]]
+M = TypeVar("M")
 
 _STREAMING_CALL = "/inference.Inference/StreamingCall"
 _CALL = "/inference.Inference/Call"
@@ -58,6 +62,10 @@ class ArkChannel:
         """HTTP/2 streams that have not been released."""
         return sum(len(protocol.processor.streams) for protocol in self._grpc.connections)
 
+    def renew(self, tls: ssl.SSLContext | None) -> None:
+        """Connect with `tls` from now on; connections that live go on as they are."""
+        self._grpc.renew(tls)
+
     async def stream(
         self, request: Request, sink: Sink[Response], *, metadata: Metadata = ()
     ) -> None:
@@ -66,7 +74,12 @@ class ArkChannel:
         Ends by `sink.end()` or `sink.fail(error)`, never by an `ArkError`. Cancelled, it resets the gRPC stream with code
         CANCEL before it returns.
         """
-        await self.bridge.run(self._own_stream, request, sink, metadata)
+        try:
+            await self._make(_STREAMING_CALL, request, sink, Response.FromString, metadata)
+        except ArkError as error:
+            sink.fail(error)
+        else:
+            sink.end()
 
     async def call(self, request: Request, *, metadata: Metadata = ()) -> Response:
         """Run a unary Call. Trio-flavoured; the caller sets the deadline.
@@ -74,19 +87,19 @@ class ArkChannel:
         Raises:
             ArkError: the call failed.
         """
-        return await self.bridge.run(self._own_call, request, metadata)
+        return await self._make_unary(_CALL, request, Response.FromString, metadata)
 
     async def control(self, control_type: int) -> dict[str, Any]:
         """Run a Control call and return its outputs as plain values. Trio-flavoured; the caller sets the deadline.
 
+        The answer is read by upb, which says of any bytes whether they are a message.
+
         Raises:
             ArkError: the call failed; `NotImplementedByEngine` from engines that know no such control.
         """
-        return await self.bridge.run(self._own_control, control_type)
-
-    def renew(self, tls: ssl.SSLContext | None) -> None:
-        """Connect with `tls` from now on; connections that live go on as they are."""
-        self._grpc.renew(tls)
+        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
+        response = await self._make_unary(_CONTROL, request, ark_pb2.ControlResponse.FromString)
+        return {key: from_value(value) for key, value in response.outputs.items()}
 
     async def serving(self) -> bool:
         """Ask gRPC's own health service. Trio-flavoured; the caller sets the deadline.
@@ -94,74 +107,40 @@ class ArkChannel:
         Raises:
             ArkError: the call failed; `NotImplementedByEngine` from engines without that service.
         """
-        return await self.bridge.run(self._own_health)
-
-    async def _own_stream(self, request: Request, sink: Sink[Response], metadata: Metadata) -> None:
-        """asyncio-flavoured."""
-        try:
-            with _errors_become_ours():
-                async with self._open(_STREAMING_CALL, Cardinality.UNARY_STREAM, metadata) as call:
-                    await call.exchange(request, sink, Response.FromString)
-        except ArkError as error:
-            sink.fail(error)
-        else:
-            sink.end()
-
-    async def _own_call(self, request: Request, metadata: Metadata) -> Response:
-        """asyncio-flavoured."""
-        response: Response = await self._own_unary(_CALL, request, Response, metadata)
-        return response
-
-    async def _own_control(self, control_type: int) -> dict[str, Any]:
-        """asyncio-flavoured. The answer is read by upb, which says of any bytes whether they are a message."""
-        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
-        response = await self._own_unary(_CONTROL, request, ark_pb2.ControlResponse, ())
-        return {key: from_value(value) for key, value in response.outputs.items()}
-
-    async def _own_health(self) -> bool:
-        """asyncio-flavoured."""
-        answer = await self._own_unary(_HEALTH, HealthCheckRequest(), HealthCheckResponse, ())
+        request = HealthCheckRequest()
+        answer = await self._make_unary(_HEALTH, request, HealthCheckResponse.FromString)
         return bool(answer.status == HealthCheckResponse.SERVING)
 
-    async def _own_unary(
-        self, route: str, request: Any, response_type: type[Any], metadata: Metadata
-    ) -> Any:
-        """asyncio-flavoured."""
-        with _errors_become_ours():
-            kept = Kept[Any]()
-            async with self._open(
-                route, Cardinality.UNARY_UNARY, metadata, type(request), response_type
-            ) as call:
-                await call.exchange(request, kept, response_type.FromString)
-            if not kept.messages:
-                raise BadBackend("The engine answered nothing.")
-            return kept.messages[0]
+    async def _make_unary(
+        self, route: str, request: Any, parse: Callable[[bytes], M], metadata: Metadata = ()
+    ) -> M:
+        kept = Kept[M]()
+        await self._make(route, request, kept, parse, metadata)
+        if not kept.messages:
+            raise BadBackend("The engine answered nothing.")
+        return kept.messages[0]
 
-    @asynccontextmanager
-    async def _open(
+    async def _make(
         self,
         route: str,
-        cardinality: Cardinality,
+        request: Any,
+        sink: Sink[M],
+        parse: Callable[[bytes], M],
         metadata: Metadata,
-        request_type: type[Any] = Request,
-        response_type: type[Any] = Response,
-    ) -> AsyncIterator[LimitedStream]:
-        """Open a call on the connection, made first if need be. asyncio-flavoured."""
-        await self._grpc.connected()
-        call = self._grpc.request(
-            route, cardinality, request_type, response_type, metadata=metadata
-        )
-        try:
-            async with call:
-                try:
-                    yield call
-                except asyncio.CancelledError:
-                    _reset(call)
-                    raise
-        except GRPCError as error:
-            log.info("engine_call_failed", status=error.status.name, reason=error.message)
-            trailers = cast(Mapping[str, Any], call.trailing_metadata or {})
-            raise error_from_status(error.status, error.message, trailers) from error
+    ) -> None:
+        """Make a call on a connection with room, made first if need be."""
+        protocol = self._grpc.with_room() or await self._connect()
+        with _errors_become_ours():
+            call = Call(self._grpc, protocol, sink, parse)
+            await call.run(route, request.SerializeToString(), metadata)
+
+    async def _connect(self) -> ClientProtocol:
+        """Return a connection with room. Others may take what is made for us, so it may need several turns."""
+        with trio.move_on_after(self.options.connect_s):
+            while (protocol := self._grpc.with_room()) is None:
+                await self.bridge.run(self._grpc.connected)
+            return protocol
+        raise self._grpc.too_late()
 
 
 @asynccontextmanager
@@ -183,12 +162,6 @@ async def open_channel(
 async def _make_channel(host: str, port: int, options: ChannelOptions) -> LimitedChannel:
     """asyncio-flavoured, since grpclib binds the running loop when a channel is made."""
     return LimitedChannel(host, port, options)
-
-
-def _reset(call: "Stream[Any, Any]") -> None:
-    """Tell the engine at once that the request was given up: RST_STREAM with code CANCEL, without waiting."""
-    if call._send_request_done and call._stream.closable:
-        call._stream.reset_nowait(ErrorCodes.CANCEL)
 
 
 @contextlib.contextmanager

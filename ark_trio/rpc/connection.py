@@ -29,7 +29,6 @@ from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe.frame import WindowUpdateFrame
 
-from ark_trio.rpc.flag import Flag
 from ark_trio.rpc.frames import HEAD_BYTES, OTHER, find_frames
 from ark_trio.rpc.inlet import Inlet
 
@@ -85,8 +84,7 @@ class ClientProtocol(H2Protocol):
         if self.config.http2_connection_window_size > initial:
             h2.increment_flow_control_window(self.config.http2_connection_window_size - initial)
         h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.config.http2_stream_window_size})
-        self.connection = EngineConnection(h2, self.transport, config=self.config)
-        self.connection.protocol = self
+        self.connection = Connection(h2, self.transport, config=self.config)
         self.connection.flush()
         self.connection.initialize()
         self.processor = _Processor(self.handler, self.connection, self)
@@ -124,7 +122,7 @@ class ClientProtocol(H2Protocol):
     def data_received(self, data: bytes) -> None:
         """Give each frame to its call, or to h2."""
         data = self._rest + data
-        frames, whole = find_frames(data, self._h2.max_inbound_frame_size)
+        frames, whole = find_frames(data, self.h2.max_inbound_frame_size)
         self._rest = data[whole:]
         filled: list[Inlet[Any]] = []
         arrived = 0
@@ -145,7 +143,7 @@ class ClientProtocol(H2Protocol):
             for inlet in filled:
                 inlet.deliver()
             if arrived and not self.lost:
-                self._h2.take_arrival(arrived)
+                self.h2.take_arrival(arrived)
                 self.connection.flush()
         except ProtocolError:  # more than a window allowed
             log.warning("engine_broke_protocol", exc_info=True)
@@ -157,7 +155,7 @@ class ClientProtocol(H2Protocol):
 
     def adopt(self, stream_id: int, inlet: Inlet[Any]) -> None:
         """Cut the DATA frames of a stream out for `inlet` from now on, unless h2 must see them to check their sum."""
-        h2_stream = self._h2.streams.get(stream_id)
+        h2_stream = self.h2.streams.get(stream_id)
         if h2_stream is not None and h2_stream._expected_content_length is None:
             self._inlets[stream_id] = inlet
 
@@ -167,14 +165,21 @@ class ClientProtocol(H2Protocol):
         Raises:
             FlowControlError: the engine has sent more than it may.
         """
-        h2_stream = self._h2.streams.get(stream_id)
+        h2_stream = self.h2.streams.get(stream_id)
         if h2_stream is not None and not self.lost:
             h2_stream._inbound_window_manager.window_consumed(arrived)
-            self._h2.acknowledge_received_data(used, stream_id)
+            self.h2.acknowledge_received_data(used, stream_id)
             self.connection.flush()
 
+    def resume_writing(self) -> None:
+        """The socket takes more again."""
+        super().resume_writing()
+        for stream in tuple(self.processor.streams.values()):
+            stream.window_updated.set()
+
     @property
-    def _h2(self) -> "_EnduringConnection":
+    def h2(self) -> "_EnduringConnection":
+        """What h2 knows of the connection."""
         return cast(_EnduringConnection, self.connection._connection)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -205,20 +210,6 @@ class ClientProtocol(H2Protocol):
         self._on_released()
         if self.going_away and not self.processor.streams:
             self.processor.close("Connection given up")
-
-
-class EngineConnection(Connection):
-    """grpclib's connection, which knows its protocol."""
-
-    protocol: ClientProtocol
-
-    def create_stream(self, *args: Any, **named: Any) -> H2Stream:
-        """Return a new stream."""
-        stream = super().create_stream(*args, **named)
-        cast(Any, stream).window_updated = Flag()
-        cast(Any, stream).headers_received = Flag()
-        cast(Any, stream).trailers_received = Flag()
-        return stream
 
 
 class _EnduringConnection(H2Connection):
@@ -294,7 +285,7 @@ class _Processor(EventsProcessor):
 
     def process_data_received(self, event: DataReceived) -> None:
         """Take what has arrived, read or not."""
-        self._protocol._h2.acknowledge_arrival(event.flow_controlled_length)
+        self._protocol.h2.acknowledge_arrival(event.flow_controlled_length)
         super().process_data_received(event)
 
     def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
@@ -305,8 +296,8 @@ class _Processor(EventsProcessor):
     def process_stream_ended(self, event: StreamEnded) -> None:
         """A stream that ends without trailers has no status, and none will come: grpclib would wait for them."""
         stream = self.streams.get(event.stream_id)
-        if stream is not None and not stream.trailers_received.is_set():
-            stream.trailers = stream.trailers or [("grpc-status", str(Status.UNKNOWN.value))]
+        if stream is not None and stream.trailers is None:
+            stream.trailers = [("grpc-status", str(Status.UNKNOWN.value))]
             stream.trailers_received.set()
         super().process_stream_ended(event)
 

@@ -11,7 +11,6 @@ import structlog
 from grpclib.exceptions import ProtocolError
 
 from ark_trio.errors import BadBackend
-from ark_trio.rpc.flag import Flag
 from ark_trio.rpc.mailbox import Sink
 
 log = structlog.get_logger()
@@ -29,6 +28,7 @@ class Inlet(Generic[M]):
         sink: Sink[M],
         parse: Callable[[bytes], M],
         settle: Callable[[int, int], None],
+        stir: Callable[[], None],
         *,
         limit_bytes: int,
         settle_at_bytes: int,
@@ -37,6 +37,8 @@ class Inlet(Generic[M]):
         self._parse = parse
         self._settle = settle
         """Counts bytes that have arrived against the stream's window, and gives bytes back to it."""
+        self._stir = stir
+        """Wakes the owner."""
         self._limit_bytes = limit_bytes
         """Largest message."""
         self._held: list[bytes] = []
@@ -45,10 +47,9 @@ class Inlet(Generic[M]):
         """Held bytes with which the next message is whole, as far as is known."""
         self._flowing = False
         """The sink takes what comes. Not before the answer's headers have been found good."""
-        self._ended = False
+        self.ended = False
+        """No more will come."""
         self._error: Exception | None = None
-        self._wanted = Flag()
-        """The owner is wanted."""
         self.due = False
         """The connection will call `deliver`."""
         self._settle_at_bytes = settle_at_bytes
@@ -83,8 +84,8 @@ class Inlet(Generic[M]):
         if self._flowing:
             self._feed_all()
             self._sink.flush()
-            if self._ended or not self._flowing:
-                self._wanted.set()
+            if self.ended or not self._flowing:
+                self._stir()
         # A part of a message is given back too: it may be larger than the window.
         unused = 0 if self._flowing else min(self._unused_bytes, self._held_bytes)
         self._used_bytes += self._unused_bytes - unused
@@ -95,8 +96,8 @@ class Inlet(Generic[M]):
 
     def eof(self) -> None:
         """No more will come. As grpclib calls it."""
-        self._ended = True
-        self._wanted.set()
+        self.ended = True
+        self._stir()
 
     def unacked_size(self) -> int:
         """Return what is to be given back to the stream's window at its end: nothing any more. As grpclib calls it."""
@@ -104,31 +105,30 @@ class Inlet(Generic[M]):
 
     # The owner's side.
 
-    async def run(self) -> None:
-        """Let messages through until the stream has ended and all of it was taken. asyncio-flavoured.
+    @property
+    def full(self) -> bool:
+        """The sink takes no more; `resume` once it has room."""
+        return not self._flowing
+
+    def resume(self) -> None:
+        """Let messages through: at first when the answer's head is good, then when the sink has room again."""
+        self._flowing = True
+        self.deliver()
+
+    def finished(self) -> bool:
+        """Say whether the stream has ended and all of it was taken.
 
         Raises:
             BadBackend: a message is compressed or over the limit.
             Exception: as `parse`, or grpclib's `ProtocolError` for a message that broke off.
         """
-        self._resume()
-        while True:  # noqa: ASYNC913 (each turn waits, or is the last)
-            self._wanted.clear()
-            if self._error is not None:
-                raise self._error
-            if not self._flowing:
-                await self._sink.room()
-                self._resume()
-            elif not self._ended:
-                await self._wanted.wait()
-            elif self._held_bytes:
-                raise ProtocolError("The last message broke off.")
-            else:
-                return
-
-    def _resume(self) -> None:
-        self._flowing = True
-        self.deliver()
+        if self._error is not None:
+            raise self._error
+        if not self.ended or self.full:
+            return False
+        if self._held_bytes:
+            raise ProtocolError("The last message broke off.")
+        return True
 
     def _feed_all(self) -> None:
         try:

@@ -1,7 +1,6 @@
-"""A bounded mailbox from asyncio to Trio: what a call brings, waiting for the task that reads it.
+"""A bounded mailbox: what a call brings, waiting for the task that reads it.
 
-A crossing a message would cost 50 µs. Here the asyncio side appends and wakes the reader, the Trio side takes all that
-waits in one go, and neither awaits the other's flavour.
+Where the engine's connection is read, messages are put in and the reader is woken once; it takes all that waits in one go.
 """
 
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from typing import Generic, Protocol, TypeVar
 import trio
 
 from ark_trio.errors import ArkError
-from ark_trio.rpc.flag import Flag
 
 M = TypeVar("M")
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -27,7 +25,7 @@ class Sink(Protocol[M_contra]):
         """What has been fed since the last time is all for now."""
 
     async def room(self) -> None:
-        """Wait until there is room. asyncio-flavoured."""
+        """Wait until there is room. Trio-flavoured."""
 
     def end(self) -> None:
         """The call ended well."""
@@ -69,7 +67,8 @@ class Kept(Generic[M]):
         """Nobody waits."""
 
     async def room(self) -> None:
-        """There always is. asyncio-flavoured."""
+        """There always is. Trio-flavoured."""
+        await trio.lowlevel.checkpoint()
 
     def end(self) -> None:
         """Nobody waits."""
@@ -92,7 +91,7 @@ class Mailbox(Generic[M]):
         self.arrived = 0.0
         """When the first came of what waits, or was taken last."""
         self._arrived = trio.Event()
-        self._room = Flag()
+        self._room = trio.Event()
         self._tap: Tap[M] | None = None
 
     def feed(self, message: M, size: int = 0) -> bool:
@@ -119,10 +118,13 @@ class Mailbox(Generic[M]):
             self._arrived.set()
 
     async def room(self) -> None:
-        """Wait until the reader has taken what waits. asyncio-flavoured."""
-        self._room.clear()
+        """Wait until the reader has taken what waits. Trio-flavoured."""
         if self._full and not self._ended:
+            if self._room.is_set():  # several calls may wait at once
+                self._room = trio.Event()
             await self._room.wait()
+        else:
+            await trio.lowlevel.checkpoint()
 
     def end(self) -> None:
         """No more will come."""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import trio
 from attrs import define, field
-from grpclib.protocol import Stream as H2Stream
 from h2.errors import ErrorCodes
 
 from ark_trio.errors import (
@@ -23,6 +22,7 @@ from ark_trio.errors import (
     Unreachable,
 )
 from ark_trio.rpc.bridge import Bridge, open_bridge
+from ark_trio.rpc.call import Call
 from ark_trio.rpc.channel import ChannelOptions
 from ark_trio.rpc.client import ArkChannel, open_channel
 from ark_trio.rpc.mailbox import Mailbox
@@ -146,13 +146,13 @@ async def test_cancelling_resets_the_engines_call_at_once(
     phase: str, monkeypatch: pytest.MonkeyPatch
 ):
     codes: list[ErrorCodes] = []
-    reset_nowait = H2Stream.reset_nowait
+    reset = Call.reset
 
-    def recording(stream: H2Stream, error_code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        codes.append(error_code)
-        reset_nowait(stream, error_code)
+    def recording(call: Call[Any], code: ErrorCodes) -> None:
+        codes.append(code)
+        reset(call, code)
 
-    monkeypatch.setattr(H2Stream, "reset_nowait", recording)
+    monkeypatch.setattr(Call, "reset", recording)
 
     async def script(_request: ark_pb2.InferenceRequest, outbox: Outbox) -> None:
         if phase == "mid-stream":
