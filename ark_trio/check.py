@@ -245,7 +245,7 @@ async def _read_answer(mailbox: Mailbox[Response]) -> float | ArkError | None:
 def _reason(error: ArkError) -> str:
     """Why, in an operator's words: the system's, where there are any."""
     cause = error.__cause__
-    if isinstance(cause, TimeoutError):
+    if error.code == "connect_timeout":
         return "not reachable: no connection in time"
     if isinstance(cause, socket.gaierror):
         return f"not reachable: {cause.strerror}"
