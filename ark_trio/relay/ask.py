@@ -3,7 +3,7 @@
 from typing import Protocol
 
 import trio
-from attrs import frozen
+from attrs import define
 
 from ark_trio.fleet.load import Work
 from ark_trio.relay.record import Record
@@ -23,7 +23,7 @@ class Encode(Protocol):
         """Return it."""
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)
 class Ask:
     """One backend call to make."""
 
@@ -62,7 +62,15 @@ class Ask:
             return 0
         return _LIKELY_TOKENS if self.max_tokens is None else self.max_tokens
 
+    def forget(self) -> None:
+        """Let go of what the caller said: the answer has begun, so nobody else is asked, and it may last for minutes."""
+        self.encode = _forgotten
+
     @property
     def metadata(self) -> Metadata:
         """What travels beside the request."""
         return (("x-request-id", self.record.request_id), *self.trace)
+
+
+def _forgotten(*, req_id: str, model: str) -> ark_pb2.InferenceRequest:
+    raise AssertionError(f"{req_id} is asked of {model} although an answer has begun")

@@ -28,6 +28,7 @@ from ark_trio.relay.ask import Ask
 from ark_trio.rpc.channel import UNREACHABLE
 from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink, Sink
+from ark_wire import ark_pb2
 
 log = structlog.get_logger()
 
@@ -39,16 +40,18 @@ says that it serves."""
 class Attempt:
     """The sink of one call. It keeps a failure before the decoder's first word to itself, and then steps aside."""
 
-    def __init__(self, sink: Sink[Response], lease: Lease) -> None:
+    def __init__(self, sink: Sink[Response], lease: Lease, ask: Ask) -> None:
         self.kept: ArkError | None = None
         self._begun = False
         self._sink = sink
         self._lease = lease
+        self._ask = ask
 
     def feed(self, message: Response, size: int = 0) -> bool:
         """Take the first message; the sink itself takes the others, so that a token costs nothing here."""
         self._begun = True
         self._lease.first_token()
+        self._ask.forget()
         sink = self._sink
         self.feed, self.flush, self.room = sink.feed, sink.flush, sink.room  # type: ignore[method-assign]  # meant
         return sink.feed(message, size)
@@ -111,7 +114,7 @@ class Attempts:
         """Run one call, on the last of `tried`. Returns why it failed, if nothing of it has been seen."""
         decoder = tried[-1]
         with decoder.lease(ask.work) as lease:
-            attempt = Attempt(sink, lease)
+            attempt = Attempt(sink, lease, ask)
             stay = trio.CancelScope()
             lease.on_away = partial(self._leave, stay, ask, tried)
             # What is found wrong with the answer later is told by the record, when the request ends.
@@ -127,11 +130,7 @@ class Attempts:
             return attempt.kept
 
     async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:
-        spell = partial(ask.encode, req_id=uuid.uuid4().hex, model=self.fleet.true_name(ask.model))
-        if ask.aside is None:
-            request = spell()
-        else:
-            request = await trio.to_thread.run_sync(spell, limiter=ask.aside)
+        request = await self._spell(ask)
         if not ask.unary:
             await lease.channel.stream(request, attempt, metadata=ask.metadata)
             return
@@ -141,6 +140,12 @@ class Attempts:
             attempt.fail(error)
         else:
             attempt.end()
+
+    async def _spell(self, ask: Ask) -> ark_pb2.InferenceRequest:
+        spell = partial(ask.encode, req_id=uuid.uuid4().hex, model=self.fleet.true_name(ask.model))
+        if ask.aside is None:
+            return spell()
+        return await trio.to_thread.run_sync(spell, limiter=ask.aside)
 
     def _leave(self, stay: trio.CancelScope, ask: Ask, tried: list[Decoder]) -> None:
         """Wait no longer for a decoder that looks dead, if there is another; else it may yet turn out to be only busy."""

@@ -1,0 +1,23 @@
+"""An open stream keeps nothing of what was asked: an answer may last for minutes, and a prompt be long."""
+
+import gc
+
+from quart import Request
+
+from ark_trio.protocol.chat_request import ChatRequest
+from ark_trio.protocol.message import Message
+from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
+from tests.support.stack import open_stack
+from tests.support.wire import chat, post
+
+
+async def test_a_stream_lets_go_of_its_request_once_it_has_begun():
+    async with open_fake_decoder(saying("a", then=hang)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            client = await stack.connect()
+            await client.send(post(chat("hi", model=MODEL, stream=True)))
+            await client.read_until(b'"content":"a"')
+            gc.collect()
+            kept = [o for o in gc.get_objects() if isinstance(o, (ChatRequest, Message, Request))]
+            assert [type(one).__name__ for one in kept] == []
+            await client.stream.aclose()
