@@ -70,6 +70,13 @@ class Limits:
         at_least=1024,
         at_most=2**31 - 1,
     )
+    max_bodies_bytes: ByteCount = setting(
+        256 * 2**20,
+        "Size of all bodies together whose answers have not begun, in one process; more get 503.",
+        at_least=1024,
+        at_most=2**40,
+        roles=_PROXY,
+    )
     max_connections: int = setting(
         16384,
         "Connections of clients that one process holds; when all are taken, the one idle longest makes room.",

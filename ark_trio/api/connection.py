@@ -20,6 +20,7 @@ from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from ark_trio.access.key import Key
+from ark_trio.errors import Unavailable
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.hyper.outlet import outlet_of
 from ark_trio.relay.answer import LastPiece
@@ -80,7 +81,7 @@ class ArkConnection(TrioASGIHTTPConnection):
             models=gateway.book.models,
         )
         send = self._recording(send, record)
-        with gateway.book.entry(record):
+        with gateway.book.entry(record), gateway.bodies.share() as self._share:
             async with open_tab(gateway.store, record) as tab, trio.open_nursery() as nursery:
                 exchange.set(
                     Exchange(
@@ -100,7 +101,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         hypercorn says `http.disconnect` after a complete response too, while its closing code still runs in the handler's
         task: cancelling then would leave the socket of a `Connection: close` open for ever.
         """
-        gone = await _collect(body, receive)
+        gone = await self._collect(body, receive)
         del body
         while not gone:
             gone = (await receive())["type"] == "http.disconnect"
@@ -157,9 +158,27 @@ class ArkConnection(TrioASGIHTTPConnection):
 
         return send_bounded
 
+    async def _collect(self, body: Body, receive: Any) -> bool:
+        """Collect the body, if there is room for it, and say whether the client left meanwhile."""
+        limit = exchange.get().gateway.settings.limits.max_bodies_bytes
+        while (message := await receive())["type"] == "http.request":
+            data = message.get("body", b"")
+            if self._share.take(len(data), limit):
+                body.append(data)
+            else:
+                text = "There is no room for this body beside those of others. Try again shortly."
+                body._must_raise = Unavailable(text, code="bodies_limit")  # noqa: SLF001 (as Quart does for a 413)
+                body.clear()
+                body.set_complete()
+            if not message.get("more_body", False):
+                body.set_complete()
+                return False
+        return True
+
     def _recording(self, send: Any, record: Record) -> Any:
         async def send_recorded(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
+                self._share.close()  # whatever the body was for has been done
                 record.status = message["status"]
                 message["headers"].append((b"x-request-id", record.request_id.encode()))
             else:
@@ -170,16 +189,6 @@ class ArkConnection(TrioASGIHTTPConnection):
             await send(message)
 
         return send_recorded
-
-
-async def _collect(body: Body, receive: Any) -> bool:
-    """Collect the body, and say whether the client left meanwhile."""
-    while (message := await receive())["type"] == "http.request":
-        body.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            body.set_complete()
-            return False
-    return True
 
 
 def client_address(scope: Mapping[str, Any]) -> str:

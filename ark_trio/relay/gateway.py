@@ -21,6 +21,7 @@ from ark_trio.fleet.roster import Roster
 from ark_trio.metrics.watch import gc_watched, watch_lag
 from ark_trio.relay.ask import Ask
 from ark_trio.relay.attempts import Attempts
+from ark_trio.relay.bodies import Bodies
 from ark_trio.relay.book import Book
 from ark_trio.relay.siblings import ALONE, Siblings
 from ark_trio.rpc.bridge import open_bridge
@@ -57,6 +58,7 @@ class Gateway:
     """The workers beside this one."""
     aside: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
     """Allows a thread, one at a time, for what takes longer than streams can wait: parsing and spelling large requests."""
+    bodies: Bodies = field(factory=Bodies)
     _open: set[FailingSink[Response]] = field(factory=set)
 
     @property

@@ -50,3 +50,31 @@ async def test_a_large_body_is_parsed_and_spelled_beside_the_event_loop(monkeypa
                 assert seen == {"parse": {here}, "spell": {here}}
                 seen["parse"].clear()
                 seen["spell"].clear()
+
+
+async def test_bodies_together_have_a_bound(autojump_clock: trio.testing.MockClock):
+    """Two fit; the third is told so, the first two go on, and room is given back when answers begin or clients leave."""
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n"
+    limits = Limits(max_bodies_bytes=130_000)
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            first, second, third = [await stack.connect() for _ in range(3)]
+            for client in (first, second):
+                await client.send(head + b" " * 59_000)
+            await trio.sleep(0.1)
+            assert stack.gateway.bodies.held == 118_000
+            await third.send(head + b" " * 60_000)
+            with trio.fail_after(5):
+                await third.read_until(b"bodies_limit")
+            assert third.status == 503
+            assert stack.gateway.bodies.held == 118_000
+            await first.stream.aclose()
+            await trio.sleep(0.1)
+            assert stack.gateway.bodies.held == 59_000
+            body = chat("hi", model=MODEL)
+            await second.send(b" " * (1000 - len(body)) + body)
+            with trio.fail_after(5):
+                await second.read_until(b"[DONE]")
+            assert stack.gateway.bodies.held == 0
+            for client in (second, third):
+                await client.stream.aclose()
