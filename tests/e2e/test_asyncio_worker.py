@@ -57,7 +57,7 @@ def test_the_settings_limits_hold(commanded: Served):
 @pytest.mark.parametrize("worker", ["trio", "asyncio"])
 def test_a_bad_setting_ends_the_command_with_2_where_it_has_no_workers(worker: str):
     """With workers, hypercorn forgets the code with which one ended."""
-    command = [BIN / "hypercorn", "-w", "0", "-k", worker, "-b", f"127.0.0.1:{free_port()}"]
+    command = [str(BIN / "hypercorn"), "-w", "0", "-k", worker, "-b", f"127.0.0.1:{free_port()}"]
     result = subprocess.run(
         [*command, "ark_trio.app:app"],
         env={"ARK_MAX_CONNECTIONS": "many", "PATH": "/usr/bin"},
