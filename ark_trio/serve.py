@@ -180,6 +180,7 @@ class Server:
 
     def __attrs_post_init__(self) -> None:
         self.config = hyper_config(self.gateway.settings)
+        self.gateway.door = self.config.door
 
     async def run(self, listener: socket.socket, admin: socket.socket | None = None) -> None:
         """Serve until every connection has ended after a stop; at the admin's door to the very end of that."""

@@ -179,6 +179,19 @@ DECODER_RUNNING: Final = Metric(
     help="Our requests that a decoder serves now.",
     labels=_DECODER,
 )
+CONNECTIONS: Final = Metric(
+    name="ark_connections", kind="gauge", help="Clients' connections that are open."
+)
+MAX_CONNECTIONS: Final = Metric(
+    name="ark_max_connections", kind="gauge", help="Connections that there may be."
+)
+CONNECTED: Final = Metric(
+    name="ark_connections_total",
+    kind="counter",
+    help="Connections that came, by what became of them: accepted; shed (idle, and then made room for others);"
+    " turned_away.",
+    labels=("outcome",),
+)
 READY: Final = Metric(
     name="ark_ready",
     kind="gauge",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import trio
@@ -34,6 +34,22 @@ FIRST_LOOK_S = 1.0
 """How long start-up waits for the decoders' first answers; later they are found by the watch."""
 
 
+class DoorCounts(Protocol):
+    """What the door by which clients come in counts; see hyper/door.py."""
+
+    entered: int
+    turned_away: int
+    shed: int
+
+    @property
+    def inside(self) -> int:
+        """Connections that are open."""
+
+    @property
+    def places(self) -> int:
+        """How many there may be."""
+
+
 @define(kw_only=True, eq=False)
 class Gateway:
     """What every request shares."""
@@ -56,6 +72,8 @@ class Gateway:
     """Every request's entry, and the counts."""
     siblings: Siblings = ALONE
     """The workers beside this one."""
+    door: DoorCounts | None = None
+    """None under another's server, which counts for itself."""
     aside: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
     """Allows a thread, one at a time, for what takes longer than streams can wait: parsing and spelling large requests."""
     bodies: Bodies = field(factory=Bodies)

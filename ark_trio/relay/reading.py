@@ -9,7 +9,7 @@ from ark_trio.fleet.fleet import Fleet
 from ark_trio.metrics import catalogue as metrics
 from ark_trio.metrics.process import read_process
 from ark_trio.metrics.tally import Reading
-from ark_trio.relay.gateway import Gateway
+from ark_trio.relay.gateway import DoorCounts, Gateway
 
 
 def take_reading(gateway: Gateway) -> Reading:
@@ -30,6 +30,7 @@ def take_reading(gateway: Gateway) -> Reading:
         **gateway.book.tally.read(),
         **{metric.name: [((), float(value))] for metric, value in flags.items()},
         **_read_decoders(gateway.fleet),
+        **({} if gateway.door is None else _read_door(gateway.door)),
         metrics.BUILD.name: [((ark_trio.__version__, platform.python_version()), 1.0)],
         **read_process(),
     }
@@ -50,5 +51,17 @@ def _read_decoders(fleet: Fleet) -> Reading:
         metrics.EJECTIONS.name: [((name,), each.ejection.count) for name, each in ours],
         metrics.DECODER_RUNNING.name: [
             ((name,), each.in_flight) for name, each in dict([*leaving, *ours]).items()
+        ],
+    }
+
+
+def _read_door(door: DoorCounts) -> Reading:
+    return {
+        metrics.CONNECTIONS.name: [((), door.inside)],
+        metrics.MAX_CONNECTIONS.name: [((), door.places)],
+        metrics.CONNECTED.name: [
+            (("accepted",), door.entered),
+            (("shed",), door.shed),
+            (("turned_away",), door.turned_away),
         ],
     }

@@ -28,6 +28,7 @@ from tests.support.fake_engine import (
     saying,
     text,
 )
+from tests.support.stack import open_stack
 
 CHAT = "/v1/chat/completions"
 HERE = {"host": "127.0.0.1:18080"}
@@ -240,6 +241,29 @@ async def _it_is_told_to_stop(name: str) -> None:
         assert await bench.value(name) == 0
         bench.client.web.gateway.leave()
         assert await bench.value(name) == 1
+
+
+@moves("ark_connections", "ark_connections_total", "ark_max_connections")
+async def _clients_connect(name: str) -> None:
+    limits = Limits(max_connections=2)
+    async with open_fake_decoder(hang) as decoder:
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            clients = []
+            for _ in range(3):  # the third has the first, which is idle, make room
+                client = await stack.connect()
+                clients.append(client)
+                await client.send(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                await client.read_until(b"process_start_time_seconds{")
+            text = clients[-1].received.decode()
+            for client in clients:
+                await client.stream.aclose()
+    if name == "ark_connections_total":
+        # One more was there before: `open_stack` looks at the state before any request.
+        assert f'{name}{{worker="1",outcome="accepted"}} 4\n' in text
+        assert f'{name}{{worker="1",outcome="shed"}} 1\n' in text
+        assert f'{name}{{worker="1",outcome="turned_away"}} 0\n' in text
+    else:
+        assert f'{name}{{worker="1"}} 2\n' in text
 
 
 @moves("ark_event_loop_lag_seconds")
