@@ -57,6 +57,11 @@ class Fleet:
         """Return the name by which decoders know `model`."""
         return self.rules.aliases.get(model, model)
 
+    def serving(self, model: str) -> list[Decoder]:
+        """Return the decoders that are well and serve `model`."""
+        name = self.true_name(model)
+        return [d for d in self.decoders if d.served is not None and name in d.served.models]
+
     def choose(self, model: str, key: bytes | None = None) -> Decoder:
         """Return the decoder that a request for `model` goes to; `key` binds it to others.
 
@@ -64,10 +69,9 @@ class Fleet:
             UnknownModel: decoders are ready, but none serves `model`.
             Unavailable: no decoder of it is ready.
         """
-        name = self.true_name(model)
-        serving = [d for d in self.decoders if d.served is not None and name in d.served.models]
-        if serving:
+        if serving := self.serving(model):
             return self._choose(serving, key)
+        name = self.true_name(model)
         if not self.ready or any(
             d.last_served is not None and name in d.last_served.models for d in self.decoders
         ):
@@ -76,12 +80,7 @@ class Fleet:
 
     def another(self, model: str, key: bytes | None, tried: Collection[Decoder]) -> Decoder | None:
         """Return a decoder that has not been tried, or None."""
-        name = self.true_name(model)
-        left = [
-            d
-            for d in self.decoders
-            if d.served is not None and name in d.served.models and d not in tried
-        ]
+        left = [decoder for decoder in self.serving(model) if decoder not in tried]
         return self._choose(left, key) if left else None
 
     def _choose(self, serving: list[Decoder], key: bytes | None) -> Decoder:

@@ -149,14 +149,18 @@ class Attempts:
 
     def _leave(self, stay: trio.CancelScope, ask: Ask, tried: list[Decoder]) -> None:
         """Wait no longer for a decoder that looks dead, if there is another; else it may yet turn out to be only busy."""
-        if ask.record.status is None and self.fleet.another(ask.model, ask.key, tried):
+        if self._may_go_on(ask, tried) and set(self.fleet.serving(ask.model)) - {*tried}:
             stay.cancel()
 
     def _another(self, ask: Ask, error: ArkError, tried: list[Decoder]) -> Decoder | None:
         """Return whom to ask next, or None when it may not be or there is nobody."""
         if isinstance(error, ShuttingDown) or not isinstance(error, _ELSEWHERE):
             return None
-        if len(tried) > self.most or ask.record.status is not None:
+        if not self._may_go_on(ask, tried):
             return None
         other = self.fleet.another(ask.model, ask.key, tried)
         return other if other and self.budget.take(trio.current_time()) else None
+
+    def _may_go_on(self, ask: Ask, tried: list[Decoder]) -> bool:
+        """Whether one more may be tried: neither have too many been, nor has the client our first byte."""
+        return len(tried) <= self.most and ask.record.status is None

@@ -209,20 +209,22 @@ async def test_who_waits_at_a_decoder_that_is_found_dead_goes_elsewhere():
         assert decoders[0].engine.calls[0].how == "cancelled"
 
 
-async def test_where_there_is_no_other_decoder_it_goes_on_waiting():
+@pytest.mark.parametrize("others", [0, 1], ids=["no-other", "none-that-may-be-tried"])
+async def test_where_no_other_decoder_may_be_asked_it_goes_on_waiting(others: int):
     go_on = trio.Event()
 
     async def late(call: Call, outbox: Outbox) -> None:
         await go_on.wait()
         await saying("a")(call, outbox)
 
-    async with fleet_of(late, probe_s=0.1, fall=1) as (client, decoders):
+    scripts = [late, *[saying("b")] * others]
+    async with fleet_of(*scripts, probe_s=0.1, fall=1, retries=0) as (client, decoders):
         running = client.start("POST", CHAT, body(stream=True))
         with trio.fail_after(5):
             while not decoders[0].engine.calls:
                 await trio.sleep(0.01)
             decoders[0].engine.status = Unavailable("x")
-            while client.web.gateway.fleet.ready:
+            while client.web.gateway.fleet.decoders[0].ready:
                 await trio.sleep(0.01)
             await trio.sleep(0.1)
             go_on.set()
