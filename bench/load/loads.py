@@ -12,6 +12,8 @@ from bench.load.tape import Call
 
 Figures = dict[str, Any]
 PATIENCE_S = 60.0
+OPENING_S = 0.003
+"""What opening a stream may take, one after the other."""
 
 
 class Lost(Exception):
@@ -20,7 +22,9 @@ class Lost(Exception):
 
 def paced(target: Target, *, streams: int, pace_ms: int, warm_s: float, window_s: float) -> Figures:
     """Hold streams open; measure in a window after all have begun."""
-    tokens = int((warm_s + window_s + 0.3) * 1000 / pace_ms) + 1
+    # The first streams go on while the last are still opened.
+    opening_s = 0.4 + streams * OPENING_S
+    tokens = int((opening_s + warm_s + window_s) * 1000 / pace_ms) + 1
     crowd = Crowd(target)
     request = crowd.request(tokens=tokens, pace_ms=pace_ms)
     for _ in range(streams):
@@ -33,6 +37,7 @@ def paced(target: Target, *, streams: int, pace_ms: int, warm_s: float, window_s
     crowd.read_for(window_s)
     spent, own = cpu_s(pids) - before, time.process_time() - own
     tape.recording = False
+    expect_open(crowd.calls)
     crowd.read_until(lambda: not crowd.busy, PATIENCE_S)
     expect_whole(crowd.calls, streams, tokens)
     crowd.close()
