@@ -81,9 +81,8 @@ class Book:
             return
         model = self.models.label(record.model)
         for metric, now, then in zip(_TOKENS, told, before, strict=True):
-            # An engine may correct itself downwards; a counter can't.
-            if now > then:
-                self.tally.count(metric, model, by=now - then)
+            # An engine may correct itself downwards; a counter can't. With 0 the series begins, as rates want it.
+            self.tally.count(metric, model, by=max(0, now - then))
         self._live[record] = told
 
     def _count_end(self, record: Record) -> None:
