@@ -153,8 +153,9 @@ def test_log_probabilities_that_were_asked_for_are_returned():
     step = Step(choices=(ChoiceDelta(content="a", logprobs=(entry,), finish_reason="stop"),))
     (message,) = encode_step(step, req_id="r", model="m")
     outputs = {key: from_value(value) for key, value in message.outputs.items()}
-    assert fold(outputs)["choices"][0]["logprobs"] == {"content": [entry]}
-    assert chunks(stream(outputs))[1]["choices"][0]["logprobs"] == {"content": [entry]}
+    said = {"content": [entry], "refusal": None}
+    assert fold(outputs)["choices"][0]["logprobs"] == said
+    assert chunks(stream(outputs))[1]["choices"][0]["logprobs"] == said
 
 
 def test_a_bool_is_no_integer():
