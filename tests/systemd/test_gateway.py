@@ -28,7 +28,7 @@ HOOKS = """\
 import os, signal, time
 def hang(*_): time.sleep(3600)
 def eat(*_): globals().setdefault("eaten", []).append(bytearray(os.urandom(1 << 20) * 512))
-signal.signal(signal.SIGUSR1, hang)
+signal.signal(signal.SIGWINCH, hang)
 signal.signal(signal.SIGUSR2, eat)
 """
 """A sitecustomize for the services: a bug on demand, in the thread of the event loop."""
@@ -238,7 +238,7 @@ def with_hooks(host: Host, unit: str, more: str) -> None:
 def test_a_hung_loop_is_found_and_started_again(host):
     with_hooks(host, PROXY, "WatchdogSec=1")
     pid = host.main_pid(PROXY)
-    os.kill(pid, signal.SIGUSR1)
+    os.kill(pid, signal.SIGWINCH)
     began = time.monotonic()
     assert words(ask(host, "unhung", within_s=20)) == "unhung"
     say(
