@@ -151,6 +151,10 @@ class CarefulH11Protocol(H11Protocol):
 
     async def _await_head(self) -> None:
         await self.context.sleep(self._limits.head_s)
+        if (
+            not self._timing
+        ):  # it has arrived just now; whoever is about to stop us has not had its turn
+            return
         self._timing = False  # this task ends itself; nobody is to stop it
         await self._refuse(RequestTimeout("The request's head did not arrive in time."))
 

@@ -84,7 +84,7 @@ class ClientProtocol(H2Protocol):
         if self.config.http2_connection_window_size > initial:
             h2.increment_flow_control_window(self.config.http2_connection_window_size - initial)
         h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.config.http2_stream_window_size})
-        self.connection = Connection(h2, self.transport, config=self.config)
+        self.connection = _Connection(h2, self.transport, config=self.config)
         self.connection.flush()
         self.connection.initialize()
         self.processor = _Processor(self.handler, self.connection, self)
@@ -105,6 +105,10 @@ class ClientProtocol(H2Protocol):
         while not self.transport.is_closing():
             try:
                 await trio.lowlevel.wait_readable(fd)
+                if (
+                    self.transport.is_closing()
+                ):  # or closed, and the number is another socket's by now
+                    return
                 data = os.read(fd, _READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 continue
@@ -210,6 +214,15 @@ class ClientProtocol(H2Protocol):
         self._on_released()
         if self.going_away and not self.processor.streams:
             self.processor.close("Connection given up")
+
+
+class _Connection(Connection):
+    """grpclib's, which closes itself when a ping was not answered; the calls hear of that a moment later."""
+
+    def flush(self) -> None:
+        """Write what h2 has to say, if that is still possible."""
+        if not self.is_closing():
+            super().flush()
 
 
 class _EnduringConnection(H2Connection):

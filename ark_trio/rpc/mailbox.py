@@ -178,6 +178,7 @@ class Mailbox(Generic[M]):
         if self._ended:
             return
         self._ended = True
+        self._tap = None  # the reader may be between two waits: the next must not begin
         self.error = error
         self._arrived.set()
         self._room.set()

@@ -1,12 +1,19 @@
 """What HTTP/1.1 the gateway takes, and what it answers to the rest: an error in OpenAI's shape, and the connection's end."""
 
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 import trio
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 
 from ark_trio.config import Limits
+from ark_trio.hyper.config import HyperConfig, set_limits
+from ark_trio.hyper.h1 import CarefulH11Protocol
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 from tests.support.stack import RawClient, Stack, open_stack
 from tests.support.wire import chat, post
@@ -351,3 +358,41 @@ async def test_a_malformed_body_ends_its_request_by_name(autojump_clock: trio.te
             await refused(client, REFUSED["chunk-size-not-hex"][0])
             await stack.assert_as_before()
             assert [end["outcome"] for end in stack.ends] == ["invalid_request"]
+
+
+async def test_a_head_that_is_whole_just_in_time_is_served():
+    """Its timer has gone off already, and its task has not had its turn."""
+    over = trio.Event()
+    written: list[Event] = []
+    begun: list[Any] = []
+
+    async def wait(_seconds: float) -> None:
+        await over.wait()
+
+    async def write(event: Event) -> None:
+        written.append(event)
+        await trio.lowlevel.checkpoint()
+
+    async def spawn_app(_app: Any, _config: Any, scope: Any, _send: Any) -> Any:
+        begun.append(scope)
+        return put
+
+    async def put(_message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    context = WorkerContext(None)
+    context.sleep = wait  # type: ignore[method-assign, assignment]  # virtual
+    config = HyperConfig()
+    set_limits(config, Limits())
+    async with trio.open_nursery() as nursery:
+        tasks = SimpleNamespace(_nursery=nursery, spawn_app=spawn_app)
+        protocol = CarefulH11Protocol(
+            None, config, context, tasks, ConnectionState({}), False, None, None, write
+        )
+        await protocol.handle(RawData(GET))
+        await trio.testing.wait_all_tasks_blocked()
+        over.set()
+        await protocol.handle(RawData(b"\r\n"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert [event for event in written if isinstance(event, RawData | Closed)] == []
+    assert [scope["path"] for scope in begun] == ["/livez"]

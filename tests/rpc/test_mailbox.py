@@ -39,3 +39,31 @@ async def test_taking_is_a_checkpoint_also_when_something_waits():
         await mailbox.take()
     assert scope.cancelled_caught
     assert await mailbox.take() == [1]
+
+
+class DeafTap:
+    """Takes all."""
+
+    def feed(self, message: int, size: int = 0) -> bool:
+        return True
+
+    def flush(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("error", [None, Unavailable("away")])
+async def test_an_end_that_comes_while_the_tapping_reader_is_between_two_waits_is_not_missed(
+    error: Unavailable | None,
+):
+    """Its timer has gone off, and before its turn comes, the call ends."""
+    mailbox: Mailbox[int] = Mailbox()
+    with mailbox.tapped(DeafTap()):
+        with trio.CancelScope() as timer:
+            timer.cancel()
+            await mailbox.stirred()
+        if error is None:
+            mailbox.end()
+        else:
+            mailbox.fail(error)
+        with trio.fail_after(1):
+            await mailbox.stirred()

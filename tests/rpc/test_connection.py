@@ -1,0 +1,79 @@
+"""A connection to an engine at the moment at which it is lost."""
+
+import os
+import socket
+from typing import Any
+
+import pytest
+import trio
+from attrs import define
+
+from ark_trio.errors import Unreachable
+from ark_trio.rpc.connection import ClientProtocol
+from ark_trio.rpc.mailbox import Mailbox
+from ark_trio.rpc.outbox import Outbox
+from ark_wire import ark_pb2
+from tests.rpc.test_client import open_pair
+
+
+@define
+class FakeTransport:
+    closing: bool = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+async def test_what_another_socket_brings_under_the_same_number_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A connection may be closed, and its number given to a client's, between becoming readable and being read."""
+    engine, ours = socket.socketpair()
+    client, accepted = socket.socketpair()
+    with engine, ours, client, accepted:
+        transport = FakeTransport()
+        protocol = ClientProtocol(
+            *[None] * 3, on_lost=lambda _protocol: None, on_released=lambda: None
+        )
+        protocol.transport = transport  # type: ignore[assignment]  # all that the reader needs
+        taken: list[bytes] = []
+        monkeypatch.setattr(protocol, "data_received", taken.append)
+        wait_readable = trio.lowlevel.wait_readable
+
+        async def wait_while_others_run(fd: int) -> None:
+            await wait_readable(fd)
+            transport.abort()
+            os.dup2(accepted.fileno(), fd)
+
+        monkeypatch.setattr(trio.lowlevel, "wait_readable", wait_while_others_run)
+        engine.send(b"the engine's")
+        client.send(b"a request")
+        with trio.fail_after(2):
+            await protocol._read(ours.fileno())
+        assert taken == []
+        accepted.setblocking(False)
+        assert accepted.recv(100) == b"a request"
+
+
+async def test_calls_on_a_connection_that_no_ping_answers_are_lost_not_crashed():
+    """Between its closing and the calls' hearing of it, they may still want to give back what they have used."""
+
+    async def script(_request: ark_pb2.InferenceRequest, _outbox: Outbox) -> None:
+        await trio.sleep_forever()
+
+    async with open_pair(script) as (engine, channel):
+        mailbox: Mailbox[ark_pb2.InferenceResponse] = Mailbox()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.stream, ark_pb2.InferenceRequest(), mailbox)
+            with trio.fail_after(5):
+                await engine.until(lambda: engine.begun == 1)
+                (protocol,) = channel._grpc.connections
+                (number,) = protocol.processor.streams
+                protocol.connection.close()  # as grpclib does when the time for an answer is over
+                window: Any = protocol.config.http2_stream_window_size
+                protocol.settle(number, window, window)
+                with pytest.raises(Unreachable):
+                    await mailbox.take()
