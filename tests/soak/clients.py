@@ -23,6 +23,8 @@ from tests.support.wire import CHAT, chat, post
 
 PATIENCE_S = 60.0
 """The longest that any answer may take; the engine's own stalls are cut off by the gateway much earlier."""
+MOST_TURNS = 10
+"""Requests on one connection."""
 REFUSALS = {429, 502, 503, 504}
 """What a good request may get while engines die."""
 _RESET = struct.pack("ii", 1, 0)
@@ -102,14 +104,19 @@ async def _http1_answer(stream: trio.SocketStream) -> tuple[int, bytes] | None:
 async def keeps_alive(port: int, rng: Random, seen: Seen) -> None:
     """Asks several times over one connection."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        for _ in range(rng.choice((1, 1, 3, 10))):
+        for turn in range(rng.choice((1, 1, 3, MOST_TURNS))):
             body, count = script(rng)
             try:
                 await stream.send_all(post(body))
             except trio.BrokenResourceError:
                 seen.cut("while sending")
                 return
-            found = await _http1_answer(stream)
+            found = None
+            with trio.move_on_after(PATIENCE_S) as patience:
+                found = await _http1_answer(stream)
+            if patience.cancelled_caught:
+                seen.fault(f"no end within {PATIENCE_S} s for request {turn} on a connection")
+                return
             if found is None:
                 seen.cut("no whole answer")
                 return
@@ -277,10 +284,10 @@ async def behave(port: int, rng: Random, seen: Seen) -> None:
         await trio.lowlevel.checkpoint()
         client = rng.choices(list(CLIENTS), weights=list(CLIENTS.values()))[0]
         try:
-            with trio.fail_after(PATIENCE_S):
+            with trio.fail_after(PATIENCE_S * (MOST_TURNS if client is keeps_alive else 1)):
                 await client(port, rng, seen)
         except trio.TooSlowError:
-            seen.fault(f"no end within {PATIENCE_S} s for one who {client.__name__}")
+            seen.fault(f"no end in time for one who {client.__name__}")
         except OSError as error:
             seen.cut(f"connecting: {error!r}")
             await trio.sleep(0.1)
