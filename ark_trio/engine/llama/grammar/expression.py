@@ -3,7 +3,7 @@
 Source: llama.cpp, grammars/README.md. A grammar here is a map of rules by name; the one that the text must match is "root".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
 from attrs import field, frozen
@@ -80,27 +80,45 @@ def maybe(item: Expression) -> Expression:
 
 def possible(rules: Rules) -> frozenset[str]:
     """Return the rules that some text of finite length matches."""
+    return _holding(rules, is_possible)
+
+
+def is_possible(item: Expression, known: frozenset[str]) -> bool:
+    """Whether some text matches, given the rules that some text matches."""
+    return _holds(item, known, lambda leaf: isinstance(leaf, Text) or bool(leaf.allowed.ranges))
+
+
+def maybe_empty(rules: Rules) -> frozenset[str]:
+    """Return the rules that the empty text matches."""
+    return _holding(rules, is_maybe_empty)
+
+
+def is_maybe_empty(item: Expression, known: frozenset[str]) -> bool:
+    """Whether the empty text matches, given the rules that it matches."""
+    return _holds(item, known, lambda leaf: isinstance(leaf, Text) and not leaf.text)
+
+
+def _holding(rules: Rules, holds: Callable[[Expression, frozenset[str]], bool]) -> frozenset[str]:
+    """Return the rules that something holds for, found from those that need no others."""
     found: frozenset[str] = frozenset()
     while True:
-        more = frozenset(name for name, rule in rules.items() if is_possible(rule, found))
+        more = frozenset(name for name, rule in rules.items() if holds(rule, found))
         if more == found:
             return found
         found = more
 
 
-def is_possible(item: Expression, known: frozenset[str]) -> bool:
-    """Whether some text matches, given the rules that some text matches."""
+def _holds(item: Expression, known: frozenset[str], leaf: Callable[[Text | Char], bool]) -> bool:
+    """Whether it holds for the parts that a match needs: for rules if they are known, for leaves as `leaf` says."""
     match item:
-        case Text():
-            return True
-        case Char(allowed):
-            return bool(allowed.ranges)
+        case Text() | Char():
+            return leaf(item)
         case Row(items):
-            return all(is_possible(each, known) for each in items)
+            return all(_holds(each, known, leaf) for each in items)
         case Choice(items):
-            return any(is_possible(each, known) for each in items)
+            return any(_holds(each, known, leaf) for each in items)
         case Repeat(inner, least):
-            return least == 0 or is_possible(inner, known)
+            return least == 0 or _holds(inner, known, leaf)
         case Ref(name):
             return name in known
         case _:

@@ -11,12 +11,14 @@ from ark_trio.engine.llama.grammar.expression import (
     Row,
     Rules,
     Text,
+    is_maybe_empty,
+    maybe_empty,
 )
 
 
 def left_recursive(rules: Rules) -> str | None:
     """Return a rule that may begin with itself, directly or by others; every rule that is named must be there."""
-    empty = _may_be_empty(rules)
+    empty = maybe_empty(rules)
     first = {name: _first(rule, empty) for name, rule in rules.items()}
     for name in rules:
         reached, ahead = set[str](), set(first[name])
@@ -28,34 +30,6 @@ def left_recursive(rules: Rules) -> str | None:
     return None
 
 
-def _may_be_empty(rules: Rules) -> frozenset[str]:
-    found: frozenset[str] = frozenset()
-    while True:
-        more = frozenset(name for name, rule in rules.items() if _is_empty(rule, found))
-        if more == found:
-            return found
-        found = more
-
-
-def _is_empty(item: Expression, known: frozenset[str]) -> bool:
-    """Whether the empty text matches, given the rules that it matches."""
-    match item:
-        case Text(text):
-            return not text
-        case Char():
-            return False
-        case Row(items):
-            return all(_is_empty(each, known) for each in items)
-        case Choice(items):
-            return any(_is_empty(each, known) for each in items)
-        case Repeat(inner, least):
-            return least == 0 or _is_empty(inner, known)
-        case Ref(name):
-            return name in known
-        case _:
-            assert_never(item)
-
-
 def _first(item: Expression, empty: frozenset[str]) -> set[str]:
     """Return the rules that a match may begin with."""
     match item:
@@ -65,7 +39,7 @@ def _first(item: Expression, empty: frozenset[str]) -> set[str]:
             found = set[str]()
             for each in items:
                 found |= _first(each, empty)
-                if not _is_empty(each, empty):
+                if not is_maybe_empty(each, empty):
                     break
             return found
         case Choice(items):
