@@ -34,7 +34,6 @@ RETRY_LONGEST_S = 30.0
 LOOKUP_S = 5.0
 HOSTS = Path("/etc/hosts")
 _HOSTS_HOLD_S = 30.0
-_DNS_PORT = 53
 
 
 class LookupFailed(Exception):

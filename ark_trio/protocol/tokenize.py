@@ -4,8 +4,7 @@ The bodies and answers are those of vLLM's endpoints; OpenAI has none. Source: d
 """
 # ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from attrs import NOTHING, frozen
 
@@ -14,7 +13,7 @@ from ark_trio.protocol.chat_body import parse_messages
 from ark_trio.protocol.fault import Fault
 from ark_trio.protocol.json_body import MAX_DEPTH, parse_body
 from ark_trio.protocol.message import Message
-from ark_trio.protocol.parameter import Parameter, acted_on, forwarded, parameters_of, refused
+from ark_trio.protocol.parameter import acted_on, forwarded, refused
 from ark_trio.protocol.sampling_body import MODEL_SHAPE, parse_model
 from ark_trio.protocol.structure import NOT_EMPTY, structure
 from ark_trio.protocol.value import from_value
@@ -69,10 +68,6 @@ class DetokenizeBody:
         default=NOTHING,
         shape=Annotated[tuple[int, ...], NOT_EMPTY],
     )
-
-
-TOKENIZE: Final[Mapping[str, Parameter]] = parameters_of(TokenizeBody)
-DETOKENIZE: Final[Mapping[str, Parameter]] = parameters_of(DetokenizeBody)
 
 
 def parse_tokenize(body: bytes, max_depth: int = MAX_DEPTH) -> TokenizeBody:

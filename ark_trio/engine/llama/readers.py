@@ -1,7 +1,7 @@
 """Reading one parameter's value: of the type it should be, or a fault of the request that names it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ark_trio.errors import InvalidRequest
@@ -52,14 +52,6 @@ def whole(key: str, value: Any, *, low: int | None = None, high: int | None = No
         bounds = "" if low is None else f" from {low}" if high is None else f" from {low} to {high}"
         raise InvalidRequest(f"{key} must be a whole number{bounds}.", param=key)
     return value
-
-
-def optional_whole(
-    key: str, inputs: Mapping[str, Any], *, low: int | None = None, high: int | None = None
-) -> int | None:
-    """Return the whole number under `key`, if there is one."""
-    value = inputs.get(key)
-    return None if value is None else whole(key, value, low=low, high=high)
 
 
 def is_function(function: Any) -> bool:
