@@ -83,7 +83,8 @@ class LimitedChannel(Channel):
             Unreachable: nobody answers there.
         """
         try:
-            await self.__connect__()
+            while self.with_room() is None:
+                await self._make_room()
         except OSError as error:
             raise Unreachable(UNREACHABLE) from error
 
@@ -94,17 +95,15 @@ class LimitedChannel(Channel):
             return Overloaded(text, code="stream_limit")
         return Unreachable(UNREACHABLE, code="connect_timeout")
 
-    async def __connect__(self) -> H2Protocol:
-        """Return a connection with room, as grpclib asks when a call begins. asyncio-flavoured."""
-        while (protocol := self.with_room()) is None:
-            async with self._connect_lock:
-                if self.with_room() is None and not self._full():
-                    await self._create_connection()
-                    continue
-            if self._full():
-                self._released.clear()
-                await self._released.wait()
-        return protocol
+    async def _make_room(self) -> None:
+        """Connect, or wait until a stream or a connection ends. asyncio-flavoured."""
+        async with self._connect_lock:
+            if self.with_room() is None and not self._full():
+                await self._create_connection()
+                return
+        if self._full():
+            self._released.clear()
+            await self._released.wait()
 
     def close(self) -> None:
         """End all connections."""

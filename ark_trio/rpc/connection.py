@@ -26,10 +26,10 @@ from h2.events import (
     StreamEnded,
 )
 from h2.exceptions import ProtocolError, StreamClosedError
-from h2.settings import SettingCodes
 from hyperframe.frame import WindowUpdateFrame
 
 from ark_trio.rpc.frames import HEAD_BYTES, OTHER, find_frames
+from ark_trio.rpc.greeting import greet
 from ark_trio.rpc.inlet import Inlet
 
 log = structlog.get_logger()
@@ -79,11 +79,11 @@ class ClientProtocol(H2Protocol):
         if sock is not None:
             _set_nodelay(sock)
         h2 = _EnduringConnection(config=self.h2_config)
-        h2.initiate_connection()
-        initial = h2.local_settings.initial_window_size
-        if self.config.http2_connection_window_size > initial:
-            h2.increment_flow_control_window(self.config.http2_connection_window_size - initial)
-        h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.config.http2_stream_window_size})
+        greet(
+            h2,
+            stream_window_bytes=self.config.http2_stream_window_size,
+            connection_window_bytes=self.config.http2_connection_window_size,
+        )
         self.connection = _Connection(h2, self.transport, config=self.config)
         self.connection.flush()
         self.connection.initialize()

@@ -19,6 +19,8 @@ from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
+from ark_trio.rpc.greeting import greet
+
 _FLUSH_AT_BYTES = 256 << 10
 """What may be held back before the turn of the loop ends."""
 
@@ -73,15 +75,11 @@ class ServerProtocol(H2Protocol):
         if sock is not None:
             _set_nodelay(sock)
         h2 = H2Connection(config=self.h2_config)
-        h2.initiate_connection()
-        initial = h2.local_settings.initial_window_size
-        if self._options.connection_window_bytes > initial:
-            h2.increment_flow_control_window(self._options.connection_window_bytes - initial)
-        h2.update_settings(
-            {
-                SettingCodes.INITIAL_WINDOW_SIZE: self._options.stream_window_bytes,
-                SettingCodes.MAX_CONCURRENT_STREAMS: self._options.max_streams,
-            }
+        greet(
+            h2,
+            stream_window_bytes=self._options.stream_window_bytes,
+            connection_window_bytes=self._options.connection_window_bytes,
+            settings={SettingCodes.MAX_CONCURRENT_STREAMS: self._options.max_streams},
         )
         gathering = cast(asyncio.Transport, GatheringTransport(cast(asyncio.Transport, transport)))
         self.connection = _BoundedConnection(
