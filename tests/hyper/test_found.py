@@ -9,7 +9,7 @@ from h2.settings import SettingCodes
 
 from tests.lifetimes.test_client import flood
 from tests.support.fake_engine import MODEL, open_fake_decoder, saying
-from tests.support.h2_front import connect
+from tests.support.h2_front import assert_reset_beside_a_stream, connect
 from tests.support.stack import open_stack
 from tests.support.wire import CHAT, chat
 
@@ -57,15 +57,7 @@ async def test_an_http2_method_that_is_not_ascii_is_its_streams_own_business(
     async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
         async with open_stack(decoder.settings()) as stack:
             async with connect(stack) as front:
-                running = await front.ask()
-                bad = front.h2.get_next_available_stream_id()
-                fields = [(b":method", b"\xc7ET"), (b":scheme", b"http"), (b":path", b"/livez")]
-                front.h2.send_headers(bad, [*fields, (b":authority", b"x")], end_stream=True)
-                await front.flush()
-                await front.until_ended(bad)
-                assert front.ended[bad] == "reset"
-                await front.until_ended(running)
-                assert front.data[running].endswith(b"data: [DONE]\n\n")
+                await assert_reset_beside_a_stream(front, method=b"\xc7ET", path=b"/livez")
             await stack.assert_as_before(0.1)
 
 

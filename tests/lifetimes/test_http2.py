@@ -12,7 +12,7 @@ from h2.settings import SettingCodes
 from ark_trio.config import Limits
 from tests.lifetimes.test_client import PHASES, PROMPT_S, flood
 from tests.support.fake_engine import hang, open_fake_decoder, saying
-from tests.support.h2_front import connect
+from tests.support.h2_front import assert_reset_beside_a_stream, connect
 from tests.support.stack import open_stack
 
 STREAM_PHASES = {
@@ -216,13 +216,5 @@ async def test_http2_a_bad_path_is_its_streams_own_business(
     async with open_fake_decoder(saying("a", "b", gap_s=1)) as decoder:
         async with open_stack(decoder.settings()) as stack:
             async with connect(stack) as front:
-                running = await front.ask()
-                bad = front.h2.get_next_available_stream_id()
-                fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/\xff")]
-                front.h2.send_headers(bad, [*fields, (b":authority", b"x")], end_stream=True)
-                await front.flush()
-                await front.until_ended(bad)
-                assert front.ended[bad] == "reset"
-                await front.until_ended(running)
-                assert front.data[running].endswith(b"data: [DONE]\n\n")
+                await assert_reset_beside_a_stream(front, method=b"GET", path=b"/\xff")
             await stack.assert_as_before(PROMPT_S)

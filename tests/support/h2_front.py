@@ -128,3 +128,16 @@ async def connect(stack: Stack) -> AsyncIterator[H2Front]:
         yield front
         await raw.stream.aclose()
         nursery.cancel_scope.cancel()
+
+
+async def assert_reset_beside_a_stream(front: H2Front, *, method: bytes, path: bytes) -> None:
+    """Send a request that can't be taken beside a stream: it is reset, the stream comes to its end."""
+    running = await front.ask()
+    bad = front.h2.get_next_available_stream_id()
+    fields = [(b":method", method), (b":scheme", b"http"), (b":path", path)]
+    front.h2.send_headers(bad, [*fields, (b":authority", b"x")], end_stream=True)
+    await front.flush()
+    await front.until_ended(bad)
+    assert front.ended[bad] == "reset"
+    await front.until_ended(running)
+    assert front.data[running].endswith(b"data: [DONE]\n\n")
