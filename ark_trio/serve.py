@@ -104,7 +104,7 @@ async def serve_worker(
     counter: socket.socket,
 ) -> None:
     """Serve as one of several processes: the parent passes signals on by `orders`, and counts for all behind `counter`."""
-    own = partial(share_of, workers=settings.workers)
+    own = partial(share_of, place=place)
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[int](8)
         nursery.start_soon(_hear_parent, trio.socket.from_stdlib_socket(orders), send)
@@ -153,15 +153,21 @@ def _tell_sibling(gateway: Gateway, topic: Topic) -> Any:
     return take_reading(gateway) if topic == "reading" else take_status(gateway)
 
 
-def share_of(settings: Settings, workers: int) -> Settings:
-    """Return one worker's part of the limits that count for the whole gateway."""
+def share_of(settings: Settings, place: Siblings) -> Settings:
+    """Return one worker's part of the limits that count for the whole gateway; the parts add up to the whole."""
+
+    def part(whole: int) -> int:
+        return whole // place.count + (place.number <= whole % place.count)
+
     limits = evolve(
         settings.limits,
-        max_requests=-(-settings.limits.max_requests // workers),
-        max_waiting=-(-settings.limits.max_waiting // workers),
+        max_requests=max(1, part(settings.limits.max_requests)),  # with none it would only refuse
+        max_waiting=part(settings.limits.max_waiting),
     )
-    fleet = evolve(settings.fleet, retries_per_s=-(-settings.fleet.retries_per_s // workers))
-    return evolve(settings, limits=limits, fleet=fleet)
+    retries_per_s = -(-settings.fleet.retries_per_s // place.count)  # nor is one to go without
+    return evolve(
+        settings, limits=limits, fleet=evolve(settings.fleet, retries_per_s=retries_per_s)
+    )
 
 
 @define(kw_only=True, eq=False)

@@ -115,6 +115,17 @@ class Admission:
             waiting.update(dict(line.counts()))
         return {key: (self._running[key], waiting[key]) for key in {**self._running, **waiting}}
 
+    def require_hope(self, key: str) -> None:
+        """Refuse a request of `key` that no place nor line would take now, whatever it turns out to ask.
+
+        Raises:
+            Overloaded: so it is.
+        """
+        if self.running < self._max_running or self.waiting < self._max_waiting:
+            return
+        if not any(self._line_to_shorten(key, batch=batch) for batch in (False, True)):
+            raise self._refusal()
+
     @asynccontextmanager
     async def place(self, key: str = "", *, batch: bool = False) -> AsyncIterator[None]:
         """Hold a place for as long as the block lasts.
@@ -139,25 +150,22 @@ class Admission:
             self._let_in(turn)
             return
         if self.waiting >= self._max_waiting:
-            dropped = self._line_to_shorten(turn).drop()
+            line = self._line_to_shorten(turn.key, batch=turn.batch)
+            if line is None:
+                raise self._refusal()
+            dropped = line.drop()
             dropped.dropped = True
             dropped.called.set()
         self._lines[turn.batch].join(turn)
 
-    def _line_to_shorten(self, turn: _Turn) -> _Line:
-        """Return the line whose youngest gives way to a newcomer.
-
-        Raises:
-            Overloaded: the newcomer has no better claim than anybody who waits.
-        """
-        mine, other = self._lines[turn.batch], self._lines[not turn.batch]
+    def _line_to_shorten(self, key: str, *, batch: bool) -> _Line | None:
+        """Return the line whose youngest gives way to a newcomer; None: nobody who waits has a worse claim."""
+        mine, other = self._lines[batch], self._lines[not batch]
         for_batch = self._max_waiting // BATCH_SHARE
-        share = for_batch if turn.batch else self._max_waiting - for_batch
+        share = for_batch if batch else self._max_waiting - for_batch
         if mine.length < share and other.length:
             return other
-        if mine.longest > mine.waiting(turn.key) + 1:
-            return mine
-        raise self._refusal()
+        return mine if mine.longest > mine.waiting(key) + 1 else None
 
     def _leave(self, turn: _Turn) -> None:
         if turn.runs:

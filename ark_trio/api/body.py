@@ -24,11 +24,13 @@ async def read_json(parse: Callable[[bytes, int], T]) -> T:
     """Return what `parse` makes of the request's body; its second argument is how deep JSON may be nested.
 
     Raises:
+        Overloaded: there is no place for it, so it need not be parsed.
         InvalidRequest: it holds more than the limits allow, or what `parse` says of it.
         ArkError, HTTPException: see `_read_body`.
     """
     body = await _read_body()
     here = exchange.get()
+    here.gateway.admission.require_hope(here.record.key or "")
     limits = here.gateway.settings.limits
     work = partial(_parse, body, limits.max_json_values, parse, limits.max_json_depth)
     if len(body) <= SMALL_BYTES:

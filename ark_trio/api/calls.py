@@ -82,18 +82,23 @@ def ask_for(
         record=here.record,
         trace=trace_of(request.headers),
         aside=here.gateway.aside if here.large else None,
-        key=session_of(request.headers, here.gateway.settings.fleet, key),
+        key=bond_of(request.headers, here.gateway.settings.fleet, key, here.record.key),
         prompt_tokens=prompt_tokens,
         max_tokens=max_tokens,
     )
 
 
-def session_of(headers: Headers, fleet: FleetSettings, key: bytes | None) -> bytes | None:
-    """Return what binds a request to a decoder, by the policy that is set."""
-    if fleet.policy != "session":
-        return key
-    session = headers.get(fleet.session_header, "")
-    return session.encode("utf-8", "surrogateescape") or None
+def bond_of(
+    headers: Headers, fleet: FleetSettings, key: bytes | None, caller: str | None
+) -> bytes | None:
+    """Return what binds a request to a decoder, by the policy that is set; `key` is of the conversation.
+
+    Callers' bonds differ, whatever they send: nobody finds out where another's conversation is, nor crowds there.
+    """
+    bond = key
+    if fleet.policy == "session":
+        bond = headers.get(fleet.session_header, "").encode("utf-8", "surrogateescape") or None
+    return bond if bond is None or caller is None else b"%b\n%b" % (caller.encode(), bond)
 
 
 def trace_of(headers: Headers) -> Metadata:

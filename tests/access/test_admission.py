@@ -292,6 +292,49 @@ Event = st.one_of(
 )
 
 
+def _is_hopeless(admission: Admission, key: str) -> bool:
+    try:
+        admission.require_hope(key)
+    except Overloaded:
+        return True
+    return False
+
+
+async def test_who_has_no_hope_is_known_before_what_they_ask(
+    crowd: Any, autojump_clock: trio.testing.MockClock
+):
+    here = crowd(max_waiting=2)
+    for name in ("a0", "a1"):
+        here.come(name)
+        await settle()
+        assert not _is_hopeless(here.admission, "a")
+    here.come("a2")
+    await settle()
+    # Another key would take the place of a's youngest.
+    assert _is_hopeless(here.admission, "a")
+    assert not _is_hopeless(here.admission, "b")
+    here.come("b0")
+    await settle()
+    assert _is_hopeless(here.admission, "b")
+    await trio.sleep(1.5)
+    assert not _is_hopeless(here.admission, "a")
+
+
+async def test_who_may_be_batch_is_given_its_hope(
+    crowd: Any, autojump_clock: trio.testing.MockClock
+):
+    """What a request asks may make it batch, which has a share of the line."""
+    here = crowd(max_waiting=BATCH_SHARE)
+    for number in range(BATCH_SHARE + 1):
+        here.come(f"{chr(97 + number)}0")
+        await settle()
+    assert not _is_hopeless(here.admission, "z")
+    here.come("z0", batch=True)
+    await settle()
+    assert len(here.refused) == 1  # the one that gave way
+    assert _is_hopeless(here.admission, "y")
+
+
 @settings(max_examples=150)
 @given(st.lists(Event, max_size=60))
 def test_whatever_happens_limits_hold_and_nobody_is_forgotten(events: list[tuple[Any, ...]]):
@@ -306,10 +349,13 @@ async def _live_through(events: list[tuple[Any, ...]]) -> None:
         for event in events:
             match event:
                 case ("come", key, batch, takes_s):
+                    hopeless, refused = _is_hopeless(admission, key), len(crowd.refused)
                     clients.append(
                         crowd.come(f"{key}{came}", key=key, batch=batch, takes_s=takes_s)
                     )
                     came += 1
+                    await settle()
+                    assert not hopeless or crowd.refused[refused:] == [f"{key}{came - 1}"]
                 case ("leave", number) if clients:
                     clients[number % len(clients)].cancel()
                 case ("pass", seconds):

@@ -12,38 +12,17 @@ import trio
 from attrs import evolve
 from structlog.testing import capture_logs
 
-from ark_trio.access.key import Key, digest_of
-from ark_trio.access.key_file import key_line, parse_field
 from ark_trio.config import HttpSettings, Limits
 from ark_trio.errors import ConfigError
 from ark_trio.relay.gateway import open_gateway
 from ark_trio.rpc.outbox import Outbox
 from tests.support.asgi import Client, Exchange, open_client
 from tests.support.fake_engine import MODEL, Call, Script, hang, open_fake_decoder, saying
+from tests.support.keys import bearing, write_keys
 from tests.support.stack import open_stack
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-
-
-def write_keys(path: Path, **keys: dict[str, Any]) -> Path:
-    """A file of keys, each spelled `sk-NAME`."""
-    lines = [
-        key_line(
-            Key(
-                name=name,
-                sha256=digest_of(f"sk-{name}"),
-                **{field: parse_field(field, value) for field, value in more.items()},
-            )
-        )
-        for name, more in keys.items()
-    ]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def bearing(name: str) -> dict[str, str]:
-    return {"authorization": f"Bearer sk-{name}"}
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from ark_trio.api import chat as chat_module
 from ark_trio.config import Limits
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.chat_request import parse_chat
-from tests.support.fake_engine import MODEL, open_fake_decoder, saying
+from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 from tests.support.stack import open_stack
 from tests.support.wire import chat, post
 
@@ -78,3 +78,31 @@ async def test_bodies_together_have_a_bound(autojump_clock: trio.testing.MockClo
             assert stack.gateway.bodies.held == 0
             for client in (second, third):
                 await client.stream.aclose()
+
+
+async def test_what_finds_no_place_is_refused_before_it_is_parsed(monkeypatch):
+    """Large bodies are parsed one after another: refusals behind them would take seconds."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was parsed")
+
+    async with open_fake_decoder(hang) as decoder:
+        limits = Limits(max_requests=1, max_waiting=0)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            running = await stack.connect()
+            await running.send(post(chat("hi", model=MODEL)))
+            with trio.fail_after(5):
+                while not decoder.engine.calls:
+                    await trio.sleep(0.001)
+            monkeypatch.setattr(chat_module, "parse_chat", never)
+            for size in (10, 200_000):
+                client = await stack.connect()
+                await client.send(
+                    post(chat("x" * size, model=MODEL), headers="connection: close\r\n")
+                )
+                with trio.fail_after(5):
+                    await client.read_to_end()
+                assert client.status == 429
+                assert b"retry-after: " in bytes(client.received).lower()
+                await client.stream.aclose()
+            await running.stream.aclose()

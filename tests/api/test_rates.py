@@ -15,7 +15,7 @@ from ark_trio.api.rates import spell_duration
 from ark_trio.config import Limits
 from ark_trio.errors import InternalError, Unavailable
 from ark_trio.rpc.outbox import Outbox
-from tests.api.test_access import ASK, CHAT, bearing, door, write_keys
+from tests.api.test_access import ASK, CHAT, door
 from tests.support.asgi import Client, open_client
 from tests.support.fake_engine import (
     Call,
@@ -27,6 +27,7 @@ from tests.support.fake_engine import (
     text,
     totals,
 )
+from tests.support.keys import bearing, write_keys
 
 PROMPT = 400
 """Tokens that the engine says that it read."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -177,6 +177,23 @@ def test_whichever_worker_is_asked_answers_for_all():
         finally:
             for context, _ in held:
                 context.__exit__(None, None, None)
+
+
+def test_all_workers_together_keep_to_the_limits_of_requests(decoder: Served):
+    """An odd number of places: none more than that, whichever workers the kernel gives the connections to."""
+    with proxy(decoder, ARK_MAX_REQUESTS="3", ARK_MAX_WAITING="1", ARK_SETTLE_S="0") as door:
+        queue = httpx2.get(f"{door.url}/admin/status").json()["queue"]
+        assert (queue["max_running"], queue["max_waiting"]) == (3, 1)
+        before = status(decoder.port)["busy"]
+        with ExitStack() as stack:
+            for _ in range(24):
+                sock = stack.enter_context(connected(door.port))
+                sock.sendall(post(chat(SLOW)))
+            wait_until(lambda: status(decoder.port)["busy"] - before == 3, 5, "all places")
+            time.sleep(0.3)
+            assert status(decoder.port)["busy"] - before == 3
+            queue = httpx2.get(f"{door.url}/admin/status").json()["queue"]
+            assert (queue["running"], queue["waiting"]) == (3, 1)
 
 
 def test_a_worker_that_hangs_is_told_of_and_hides_no_other():

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from tests.support.fake_engine import (
     saying,
     text,
 )
+from tests.support.keys import bearing, write_keys
 from tests.support.processes import free_port
 
 CHAT = "/v1/chat/completions"
@@ -308,6 +310,34 @@ async def test_sessions_go_where_they_went():
         for _ in range(40):
             await client.ask("POST", CHAT, body())
         assert 0 not in calls(decoders)
+
+
+@pytest.mark.parametrize("policy", ["affinity", "session"])
+async def test_callers_do_not_find_out_where_anothers_conversation_is(policy: Any, tmp_path: Path):
+    """The same words, or the same session, lead each key to a decoder of its own choice, and always to that one."""
+    keys = write_keys(tmp_path / "keys", ann={}, bob={})
+    async with AsyncExitStack() as stack:
+        decoders = [
+            await stack.enter_async_context(open_fake_decoder(saying("a"))) for _ in range(2)
+        ]
+        settings = Settings(
+            decoders=tuple(decoder.address for decoder in decoders),
+            fleet=FleetSettings(policy=policy, session_header="x-who"),
+            keys_file=keys,
+        )
+        client = await stack.enter_async_context(open_client(settings))
+
+        async def where(key: str, talk: int) -> list[int]:
+            before = calls(decoders)
+            said = [{"role": "user", "content": f"{talk} " * 200}]
+            headers = {**bearing(key), "x-who": str(talk)}
+            answer = await client.ask("POST", CHAT, body(messages=said), headers=headers)
+            assert answer.status == 200
+            return [now - then for now, then in zip(calls(decoders), before, strict=True)]
+
+        of = {key: [await where(key, talk) for talk in range(24)] for key in ("ann", "bob")}
+        assert of["ann"] == [await where("ann", talk) for talk in range(24)]
+        assert of["ann"] != of["bob"]
 
 
 async def test_the_engine_is_told_the_name_that_it_knows():
