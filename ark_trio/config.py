@@ -149,7 +149,7 @@ class Limits:
     )
     max_http2_control_per_s: int = setting(
         1000,
-        "Frames a second that carry no request (PING, SETTINGS, PRIORITY, empty DATA), on average over five.",
+        "Frames a second that carry no request (PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE that no answer has asked for), on average over five.",
         at_least=10,
         roles=_PROXY,
     )

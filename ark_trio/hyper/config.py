@@ -34,6 +34,7 @@ def set_limits(config: Any, limits: Limits) -> None:
     config.door = getattr(config, "door", None) or Door(limits)
     config.door.limits = limits
     config.backlog = _BACKLOG
+    config.ssl_handshake_timeout = limits.head_s
     config.keep_alive_timeout = limits.idle_s
     config.keep_alive_max_requests = limits.max_connection_requests
     config.h11_max_incomplete_size = limits.max_header_bytes

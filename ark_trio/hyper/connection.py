@@ -31,6 +31,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from ark_trio.errors import ArkError
 from ark_trio.hyper import fate, outlet
 from ark_trio.hyper.config import HyperConfig
+from ark_trio.hyper.descriptors import note_accepted
 from ark_trio.hyper.h1 import refusal
 
 log = structlog.get_logger()
@@ -81,6 +82,7 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection to its end, if there is a place for it."""
+        note_accepted()
         error = self._door.enter(self, self._address())
         try:
             if error is None:

@@ -1,4 +1,4 @@
-"""Descriptors: as many as we may have, and one line in the log when they run out.
+"""Descriptors: as many as we may have, and a line in the log when they run out and when there are some again.
 
 Trio's accept loop then waits a tenth of a second and tries again, with a traceback in the log each time.
 """
@@ -11,7 +11,8 @@ import structlog
 
 log = structlog.get_logger()
 
-_QUIET_S = 10.0
+_CALM_S = 2.0
+"""Without a failure for so long, accepting is well again."""
 _ACCEPT_LOGGER = "trio.serve_listeners"
 
 
@@ -28,21 +29,32 @@ def descriptor_limit() -> int:
 
 
 class _Episodes(logging.Filter):
-    """Says once that accepting pauses, however often it is tried again."""
+    """Says once that accepting pauses and once that it goes on, however often it is tried in between."""
 
-    last = float("-inf")
+    _began: float | None = None
+    _last = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Drop Trio's record; log the first of an episode in our own words."""
-        now = time.monotonic()
-        if now - self.last > _QUIET_S:
+        self._last = time.monotonic()
+        if self._began is None:
+            self._began = self._last
             log.warning("accept_paused", reason=record.getMessage().partition(";")[0])
-        self.last = now
         return False
+
+    def accepted(self) -> None:
+        """Note that a connection came in. One between two failures is no end of them."""
+        if self._began is not None and time.monotonic() - self._last > _CALM_S:
+            log.warning("accept_resumed", paused_s=round(self._last - self._began, 1))
+            self._began = None
+
+
+_episodes = _Episodes()
+note_accepted = _episodes.accepted
 
 
 def quiet_accept() -> None:
     """Have the log say once, not ten times a second, that connections can't be accepted."""
-    logger = logging.getLogger(_ACCEPT_LOGGER)
-    if not any(isinstance(each, _Episodes) for each in logger.filters):
-        logger.addFilter(_Episodes())
+    logging.getLogger(_ACCEPT_LOGGER).addFilter(
+        _episodes
+    )  # once: a filter that is there is not added again

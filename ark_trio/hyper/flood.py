@@ -1,21 +1,23 @@
-"""Frames of HTTP/2 that cost more to take than to send, and how many of them are taken."""
+"""Frames of HTTP/2 that cost more to take than to send, and how many of them are taken.
 
+They are counted as they lie in what was read, before h2 works on them: of some of them it tells nothing (an acknowledgement, a
+reset or a header block on a stream that is over), and what ends a connection should not have cost what it would cost otherwise.
+"""
+
+import struct
 from collections.abc import Callable
-
-from h2.events import (
-    DataReceived,
-    Event,
-    PingReceived,
-    PriorityUpdated,
-    RemoteSettingsChanged,
-    StreamReset,
-    UnknownFrameReceived,
-)
 
 from ark_trio.config import Limits
 from ark_trio.hyper.budget import Budget
 
-_CONTROL = (PingReceived, RemoteSettingsChanged, PriorityUpdated, UnknownFrameReceived)
+_HEAD = struct.Struct(">BHBBI")
+"""Length in two parts, type, flags, stream. Source: RFC 9113, 4.1."""
+_STREAM_BITS = 0x7FFF_FFFF
+_PREFACE_BYTES = 24
+_DATA, _HEADERS, _RST_STREAM, _WINDOW_UPDATE = 0, 1, 3, 8
+_END_STREAM, _PADDED = 0x1, 0x8
+_UPDATES_A_PIECE = 2
+"""The windows that a client opens again for a DATA frame: the stream's and the connection's. Some do it for each."""
 
 
 class Floods:
@@ -24,16 +26,47 @@ class Floods:
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self._resets = Budget(limits.max_http2_resets_per_s, clock)
         self._control = Budget(limits.max_http2_control_per_s, clock)
+        self._updates = 0
+        """WINDOW_UPDATEs that are due for what was sent."""
+        self._highest = 0
+        """Of the streams that the client has opened."""
+        self._begun = b""
+        """A frame's head that has not come in full."""
+        self._skip = _PREFACE_BYTES
+        """Bytes until the next frame."""
 
-    def seen_in(self, event: Event) -> str | None:
-        """Take an event into account; the name of the flood that it is part of, if it is of one."""
-        # Rapid reset: each opens a request that is given up at once, and so never counts as one at once (CVE-2023-44487).
-        if isinstance(event, StreamReset) and event.remote_reset:
-            return None if self._resets.spend() else "resets"
-        if isinstance(event, _CONTROL) or _is_empty(event):
-            return None if self._control.spend() else "control frames"
+    def sent(self) -> None:
+        """Note a DATA frame of ours."""
+        self._updates += _UPDATES_A_PIECE
+
+    def seen_in(self, data: bytes) -> str | None:
+        """Take what was read into account; the name of the flood that it is part of, if it is of one."""
+        data = self._begun + data
+        at = self._skip
+        while at + _HEAD.size <= len(data):
+            high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
+            size = high << 16 | low
+            at += _HEAD.size + size
+            flood = self._spend(kind, flags, size, stream & _STREAM_BITS)
+            if flood is not None:
+                return flood
+        self._begun, self._skip = data[at:], max(0, at - len(data))
         return None
 
+    def provoked(self) -> str | None:
+        """Take into account that we had to reset a stream: a client may want just that (CVE-2025-8671)."""
+        return None if self._resets.spend() else "resets"
 
-def _is_empty(event: Event) -> bool:
-    return isinstance(event, DataReceived) and not event.data and event.stream_ended is None
+    def _spend(self, kind: int, flags: int, size: int, stream: int) -> str | None:
+        if kind == _RST_STREAM:
+            # Rapid reset: each opens a request that is given up at once, and so never counts as one at once (CVE-2023-44487).
+            return self.provoked()
+        if kind == _HEADERS and stream > self._highest:
+            self._highest = stream
+            return None
+        if kind == _DATA and not flags & _PADDED and (size or flags & _END_STREAM):
+            return None
+        if kind == _WINDOW_UPDATE and self._updates:
+            self._updates -= 1
+            return None
+        return None if self._control.spend() else "control frames"

@@ -72,9 +72,12 @@ class EndingH2Protocol(H2Protocol):
         super().__init__(app, config, context, *rest)
         self._limits: Limits = config.limits
         self._floods = Floods(self._limits, context.time)
+        self._flooded = False
         self._drain_watch = context.single_task_class()
         self._watching = False
         self._leaving = False
+        self._send_frame = self.connection.send_data
+        setattr(self.connection, "send_data", self._send_counted)  # noqa: B010 (a method)
         # hypercorn offers WebSocket over HTTP/2, and tells its client of a header limit that h2 does not hold.
         self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 0
         self.connection.local_settings.acknowledge()
@@ -91,6 +94,8 @@ class EndingH2Protocol(H2Protocol):
 
     async def handle(self, event: ConnectionEvent) -> None:
         """Take what the connection brings. Once it is closed, nobody waits for a window any more."""
+        if isinstance(event, RawData) and await self._is_flood(self._floods.seen_in(event.data)):
+            return
         if isinstance(event, Closed):
             if self._watching:
                 self._watching = False
@@ -114,9 +119,7 @@ class EndingH2Protocol(H2Protocol):
 
     async def _handle_events(self, events: list[Event]) -> None:
         for event in events:
-            flood = self._floods.seen_in(event)
-            if flood is not None:
-                await self._calm(flood)
+            if self._flooded:
                 return
             if isinstance(event, RequestReceived):
                 await self._take_request(event)
@@ -130,6 +133,8 @@ class EndingH2Protocol(H2Protocol):
                 await super()._handle_events([event])
                 if isinstance(event, StreamReset):
                     await self._forget(event.stream_id)
+                    if not event.remote_reset:
+                        await self._is_flood(self._floods.provoked())
                 elif isinstance(event, RemoteSettingsChanged):
                     self._keep_table_small()
         await self._flush()
@@ -146,8 +151,10 @@ class EndingH2Protocol(H2Protocol):
         path = fields.get(b":path", b"")
         if self.context.terminated.is_set() or self._leaving or self._is_full:
             self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)  # safe to retry elsewhere
+            await self._is_flood(self._floods.provoked())
         elif not _is_plain(fields.get(b":method", b""), path):
             self._reset(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            await self._is_flood(self._floods.provoked())
         elif len(path) > self._limits.max_request_line_bytes:
             self._refuse(event.stream_id, UriTooLong("The request line is too long."))
         elif len(headers) > self._limits.max_headers:
@@ -202,13 +209,20 @@ class EndingH2Protocol(H2Protocol):
         if self._leaving and not self.streams and not self.closed:
             await self.send(Closed())
 
-    async def _calm(self, flood: str) -> None:
-        """End a connection that asks for nothing, very often."""
-        log.info("http2_flood", kind=flood)
-        self._leaving = True
-        self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-        await self._flush()
-        await self.send(Closed())
+    async def _is_flood(self, kind: str | None) -> bool:
+        """End a connection that asks for nothing, very often. Whether it has been ended."""
+        if kind is not None and not self._flooded:
+            log.info("http2_flood", kind=kind)
+            self._flooded = self._leaving = True
+            with suppress(ProtocolError):  # the client has said goodbye itself
+                self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            await self._flush()
+            await self.send(Closed())
+        return self._flooded
+
+    def _send_counted(self, *frame: Any, **more: Any) -> None:
+        self._floods.sent()
+        self._send_frame(*frame, **more)
 
     async def _send_data(self, stream_id: int) -> None:
         if stream_id not in self.stream_buffers:

@@ -15,7 +15,7 @@ from ark_trio.settings.inherited import (
     inherited_keys,
     inherited_prefillers,
 )
-from ark_trio.settings.parse import parse_setting
+from ark_trio.settings.parse import parse_path, parse_setting
 
 FILE_VARIABLE = "ARK_CONFIG"
 
@@ -92,7 +92,10 @@ def _refuse_unknown_overrides(overrides: Mapping[str, str], table: tuple[Row, ..
 
 def _named_file(environ: Mapping[str, str]) -> Path | None:
     named = environ.get(FILE_VARIABLE, "").strip()
-    return Path(named).expanduser() if named else None
+    try:
+        return parse_path(named) if named else None
+    except ValueError as error:
+        raise ConfigError(f"{FILE_VARIABLE} = {named[:80]!r}: expected a path") from error
 
 
 def _file_values(path: Path, table: tuple[Row, ...]) -> Iterator[tuple[str, object]]:

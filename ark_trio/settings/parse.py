@@ -188,8 +188,19 @@ def _target(item: str, default_port: int) -> Address:
     return parse_target(item, default_port=default_port or None)
 
 
-def _path(raw: object) -> Path:
-    return Path(_text(raw)).expanduser()
+def parse_path(raw: object) -> Path:
+    """Return a path, `~` taken for a home.
+
+    Raises:
+        ValueError: no file can have it, or the home is nobody's.
+    """
+    text = _text(raw)
+    if "\0" in text:
+        raise ValueError("not a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("nobody's home") from error
 
 
 def _optional(kind: Any, converter: Converter) -> Callable[[object, Any], Any]:
@@ -240,7 +251,7 @@ _PARSERS: dict[Any, Callable[[object], Any]] = {
     bool: _truth,
     Seconds: _seconds,
     ByteCount: _byte_count,
-    Path: _path,
+    Path: parse_path,
     Bind: lambda raw: parse_bind(_text(raw)),
     Address: lambda raw: parse_address(_text(raw), min_port=0),
     tuple[str, ...]: lambda raw: tuple(_items(raw)),

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from tests.support import processes
+
 FAKE = Path(__file__).parent.parent / "support" / "up_fake.py"
 ROLES = ("prefiller", "decoder", "gateway")
 STOP_S = 2.0
@@ -81,14 +83,13 @@ def started(tmp_path):
             MARK: mark,
             "XDG_STATE_HOME": str(tmp_path),
         }
-        process = subprocess.Popen(
+        process = processes.start(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environ,
             cwd=tmp_path,
-            start_new_session=True,
         )
         runs.append(Run(process=process, mark=mark, seen=[]))
         return runs[-1]

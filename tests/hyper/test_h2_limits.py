@@ -17,7 +17,9 @@ from hyperframe.frame import (
     HeadersFrame,
     PingFrame,
     PriorityFrame,
+    RstStreamFrame,
     SettingsFrame,
+    WindowUpdateFrame,
 )
 
 from ark_trio.config import Limits
@@ -97,25 +99,23 @@ async def test_resets_within_the_rate_are_nobodys_business(
                 assert front.status[number] == 200
 
 
-def frame(kind: str, stream: int) -> bytes:
-    if kind == "unknown":
-        return b"\0\0\1\xbe\0\0\0\0\0x"
-    found: Frame
-    match kind:
-        case "ping":
-            found = PingFrame(0, b"12345678")
-        case "settings":
-            found = SettingsFrame(0, settings={SettingCodes.INITIAL_WINDOW_SIZE: 65535})
-        case "priority":
-            found = PriorityFrame(stream, depends_on=0, stream_weight=1)
-        case "empty-data":
-            found = DataFrame(stream, b"")
-        case _:
-            raise ValueError(kind)
-    return found.serialize()
+FLOODS: dict[str, Callable[[int], bytes]] = {
+    "ping": lambda _: PingFrame(0, b"12345678").serialize(),
+    "ping-answer": lambda _: PingFrame(0, b"12345678", flags=["ACK"]).serialize(),
+    "settings": lambda _: SettingsFrame(
+        0, settings={SettingCodes.INITIAL_WINDOW_SIZE: 65535}
+    ).serialize(),
+    "settings-answer": lambda _: SettingsFrame(0, flags=["ACK"]).serialize(),
+    "priority": lambda stream: PriorityFrame(stream, depends_on=0, stream_weight=1).serialize(),
+    "empty-data": lambda stream: DataFrame(stream, b"").serialize(),
+    "padding": lambda stream: DataFrame(stream, b"", pad_length=9, flags=["PADDED"]).serialize(),
+    "window": lambda _: WindowUpdateFrame(0, window_increment=1).serialize(),
+    "window-of-a-stream": lambda stream: WindowUpdateFrame(stream, window_increment=1).serialize(),
+    "unknown": lambda _: b"\0\0\1\xbe\0\0\0\0\0x",
+}
 
 
-@pytest.mark.parametrize("kind", ["ping", "settings", "priority", "empty-data", "unknown"])
+@pytest.mark.parametrize("kind", FLOODS)
 async def test_floods_of_frames_end_the_connection_and_no_other(
     kind: str, autojump_clock: trio.testing.MockClock
 ):
@@ -126,11 +126,81 @@ async def test_floods_of_frames_end_the_connection_and_no_other(
                 fields = [(":method", "POST"), *FIELDS[1:2], (":path", CHAT), *FIELDS[3:]]
                 front.h2.send_headers(number, fields)
                 await front.flush()
-                flood = frame(kind, number) * 500
+                flood = FLOODS[kind](number) * 500
                 with suppress(*GONE):
                     for _ in range(40):
                         await front.send(flood)
                 await assert_calmed(front)
+            await stack.assert_as_before()
+
+
+@pytest.mark.parametrize("kind", ["headers", "reset"])
+async def test_floods_on_a_stream_that_is_over_end_the_connection(
+    kind: str, autojump_clock: trio.testing.MockClock
+):
+    """h2 answers each header block by a reset, and tells nobody."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                number = await front.ask()
+                await front.reset(number)
+                frames: dict[str, Frame] = {
+                    "headers": HeadersFrame(number, b"", flags=["END_HEADERS"]),
+                    "reset": RstStreamFrame(number, error_code=ErrorCodes.CANCEL),
+                }
+                with suppress(*GONE):
+                    for _ in range(40):
+                        await front.send(frames[kind].serialize() * 500)
+                await assert_calmed(front)
+            await stack.assert_as_before()
+
+
+@pytest.mark.parametrize("how", ["window-too-large", "no-path", "no-place"])
+async def test_resets_that_a_client_provokes_are_its_own(
+    how: str, autojump_clock: trio.testing.MockClock
+):
+    """CVE-2025-8671: requests that we are made to give up count no more as open than those that the client resets."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        limits = Limits(max_http2_resets_per_s=20, max_http2_streams=2)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with bystander(stack), connect(stack) as front:
+                await front.until_ended(await get(front))
+                front.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
+                front.h2.remote_settings.acknowledge()
+                with suppress(*GONE):
+                    for _ in range(1000):
+                        if how == "no-path":
+                            await get(front, path="nowhere")
+                            continue
+                        number = put(front)
+                        await front.flush()
+                        if how == "window-too-large":
+                            update = WindowUpdateFrame(number, window_increment=2**31 - 1)
+                            await front.send(update.serialize())
+                await assert_calmed(front)
+                assert len(decoder.engine.calls) < 150
+            await stack.assert_as_before()
+
+
+async def test_windows_may_be_opened_for_all_that_was_sent(
+    autojump_clock: trio.testing.MockClock,
+):
+    """As some clients do: both, for each frame."""
+    async with open_fake_decoder(saying(*"ab" * 200)) as decoder:
+        limits = Limits(max_http2_control_per_s=10)
+        async with open_stack(decoder.settings(limits=limits)) as stack:
+            async with connect(stack) as front:
+                for _ in range(3):
+                    number = await front.ask()
+                    while number not in front.ended:
+                        await front.changed.wait()
+                        if number not in front.ended and number in front.data:
+                            updates = [
+                                WindowUpdateFrame(s, window_increment=9) for s in (0, number)
+                            ]
+                            await front.send(b"".join(each.serialize() for each in updates))
+                    assert front.data[number].endswith(b"data: [DONE]\n\n")
+                assert front.goaway is None
             await stack.assert_as_before()
 
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -55,6 +57,13 @@ class Process:
         return [int(pid) for pid in path.read_text().split()]
 
 
+def descendants(pid: int) -> list[int]:
+    """Those that a process has started, and those that they have."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")  # a child is its thread's
+    found = [int(child) for task in tasks for child in task.read_text().split()]
+    return found + [each for child in found for each in descendants(child)]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that waits to be reaped does not."""
     try:
@@ -63,17 +72,27 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+_starter = ThreadPoolExecutor(1, "starter")
+"""The kernel watches the thread that started a process, so it is one that lasts as long as ours does."""
+
+
+def start(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    """Start a command in a session of its own; it is interrupted when this process ends, however that happens."""
+    watched = ["setpriv", "--pdeathsig", "INT", *command]
+    begin = partial(subprocess.Popen[Any], watched, start_new_session=True, **options)
+    return _starter.submit(begin).result()
+
+
 @contextmanager
 def running(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Process]:
     """Run a command of this environment in a session of its own; killed when the block ends."""
     with TemporaryFile() as output:
-        popen = subprocess.Popen(
+        popen = start(
             [str(BIN / command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**_plain_environment(), **(env or {})},
-            start_new_session=True,
         )
         process = Process(popen, output)
         try:
