@@ -113,7 +113,7 @@ class _ChoiceText:
         said = self._tools.feed(delta.content)
         content, calls = said.content, said.calls
         if ended or delta.tool_calls:  # the engine splits them itself
-            last = self._tools.end()
+            last = self._tools.end(cut=delta.finish_reason == "length")
             self._tools = None
             content, calls = content + last.content, calls + last.calls
         return evolve(delta, content=content, tool_calls=calls + delta.tool_calls)

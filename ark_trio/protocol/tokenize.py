@@ -15,20 +15,13 @@ from ark_trio.protocol.json_body import MAX_DEPTH, parse_body
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import acted_on, forwarded, refused
 from ark_trio.protocol.sampling_body import MODEL_SHAPE, parse_model
-from ark_trio.protocol.structure import NOT_EMPTY, structure
+from ark_trio.protocol.structure import NOT_EMPTY
 from ark_trio.protocol.value import from_value
 from ark_wire import ark_pb2
 
 
 def _optional_messages(value: Any) -> tuple[Message, ...] | None:
     return None if value is None else parse_messages(value)
-
-
-def _tokens(value: Any) -> tuple[int, ...]:
-    tokens = structure(value, tuple[int, ...])
-    if not tokens:
-        raise Fault("expected at least one token")
-    return tokens
 
 
 @frozen(kw_only=True)
@@ -62,12 +55,7 @@ class DetokenizeBody:
     model: str = acted_on(
         "chooses the decoders", default=NOTHING, parse=parse_model, shape=MODEL_SHAPE
     )
-    tokens: tuple[int, ...] = forwarded(
-        "int64_list",
-        parse=_tokens,
-        default=NOTHING,
-        shape=Annotated[tuple[int, ...], NOT_EMPTY],
-    )
+    tokens: tuple[int, ...] = forwarded("int64_list", default=NOTHING)
 
 
 def parse_tokenize(body: bytes, max_depth: int = MAX_DEPTH) -> TokenizeBody:

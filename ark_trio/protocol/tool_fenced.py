@@ -39,9 +39,7 @@ class FencedCalls:
         return self._state is not None and self._state()
 
     def cut_off(self) -> None:
-        """See `Block`."""
-        if self._cursor.in_call:
-            self._cursor.add(self._cursor.held)
+        """See `Block`. Arguments have been passed on as they came; what is held may be a part of their end."""
         if self._state != self._head:
             self._cursor.drop(len(self._cursor.held))
 

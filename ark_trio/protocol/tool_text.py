@@ -55,6 +55,8 @@ class ToolText:
         self._block: Block | None = None
         self._gap = ""
         """White space before a block, said only if text follows."""
+        self._marked = False
+        """The block began with a mark."""
         self._bare = "json" in syntaxes
         """Nothing has been said, so the answer itself may be a call."""
         self._content: list[str] = []
@@ -66,11 +68,19 @@ class ToolText:
             pass
         return self._take()
 
-    def end(self) -> Said:
-        """Return what was held: a call that was cut off goes as far as it came."""
+    def end(self, *, cut: bool = False) -> Said:
+        """Return what was held: a call that was cut off goes as far as it came.
+
+        `cut`: by its length. What then has begun like a call would have become one, so it is none of the text.
+        """
         if self._block is not None:
             self._block.cut_off()
+            if cut and (self._marked or self._cursor.called):
+                self._cursor.drop(len(self._cursor.held))
+                self._cursor.raw = ""
             self._leave_block()
+        elif cut:
+            self._cursor.held = self._cursor.held[: held_from(self._cursor.held, self._marks)]
         rest = self._gap + self._cursor.read(len(self._cursor.held))
         if not (self._cursor.called and rest.isspace()):
             self._content.append(rest)
@@ -108,6 +118,7 @@ class ToolText:
         self._gap += self._cursor.read(at - len(held[:at].rstrip()))
         self._cursor.raw = ""
         self._cursor.read(len(mark))
+        self._marked = True
         self._block = _READERS[mark](self._cursor)
         return True
 

@@ -24,11 +24,11 @@ def tagged(name, arguments):
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
-def read(*pieces, syntaxes=MARKED, declared=("f", "g")):
-    """Content and calls of a text that comes in `pieces`."""
+def read(*pieces, syntaxes=MARKED, declared=("f", "g"), cut_off=False):
+    """Content and calls of a text that comes in `pieces`; `cut_off`: by its length."""
     parser, content = ToolText(syntaxes, declared), ""
     calls: dict[int, tuple[str, str]] = {}
-    for said in [*map(parser.feed, pieces), parser.end()]:
+    for said in [*map(parser.feed, pieces), parser.end(cut=cut_off)]:
         content += said.content
         for delta in said.calls:
             if delta.name is not None:
@@ -98,6 +98,36 @@ def test_calls_are_told_apart_from_text(text, content, calls):
 def test_what_turns_out_to_be_no_call_is_text(text):
     assert read(text) == (text, [])
     assert read(*text) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "syntax"),
+    [
+        (f"{BEGIN}{r1('f', DEEP)}{r1('f', DEEP)}{END}", "deepseek"),
+        (f"{BEGIN}{v31('f', DEEP)}{v31('f', DEEP)}{END}", "deepseek"),
+        (f"{tagged('f', DEEP)}\n{tagged('f', DEEP)}", "hermes"),
+        (
+            f"[TOOL_CALLS] [{', '.join([json.dumps({'name': 'f', 'arguments': DEEP})] * 2)}]",
+            "mistral",
+        ),
+    ],
+)
+def test_a_call_that_the_length_cuts_off_is_a_part_of_a_call_or_nothing_but_never_text(
+    text, syntax
+):
+    whole, calls = json.dumps(DEEP), []
+    for size in range(len(text)):
+        content, calls = read("So:\n" + text[:size], syntaxes=(syntax,), cut_off=True)
+        assert content.strip() == "So:"
+        assert all(name == "f" and whole.startswith(arguments) for name, arguments in calls)
+        assert all(arguments == whole for _, arguments in calls[:-1])
+    assert len(calls) == 2
+
+
+def test_an_answer_in_json_that_the_length_cuts_off_stays_text():
+    assert read('{"name": "un', syntaxes=("json",), cut_off=True) == ('{"name": "un', [])
+    again = json.dumps({"name": "f", "parameters": {}}) + '; {"name'
+    assert read(again, syntaxes=("json",), cut_off=True) == ("", [("f", "{}")])
 
 
 def test_a_mark_within_what_is_no_call_may_still_begin_one():

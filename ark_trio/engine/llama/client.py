@@ -1,9 +1,9 @@
 """What the services ask llama.cpp's server for, as functions. Its errors become ours here."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import orjson
@@ -11,6 +11,7 @@ import structlog
 from attrs import frozen
 
 from ark_trio.engine.llama.native import Native
+from ark_trio.engine.llama.sse_lines import SseLines
 from ark_trio.errors import (
     ArkError,
     DeadlineExceeded,
@@ -25,8 +26,9 @@ log = structlog.get_logger()
 Json = dict[str, Any]
 
 _CONNECT_S = 5.0
-_DATA = "data: "
-_ERROR = "error: "
+_DATA = b"data: "
+_ERROR = b"error: "
+_DONE = b"data: [DONE]"
 _LIBRARY_NOISE = re.compile(r"\[json\.exception[^]]*\] ?")
 _DEAD_END = "empty grammar stack"
 """A grammar demands a character of which the vocabulary lacks a byte."""
@@ -108,13 +110,12 @@ class LlamaClient:
             async with self.http.stream("POST", path, content=_json(body)) as response:
                 if response.status_code != _OK:
                     raise _refusal(response.status_code, await response.aread())
-                async with aclosing(
-                    cast(AsyncGenerator[str, None], response.aiter_lines())
-                ) as lines:
-                    async for line in lines:
-                        chunk = _chunk(line)
-                        if chunk is not None and not await on_chunk(chunk):
-                            break
+                lines = SseLines()
+                async with aclosing(response.aiter_bytes()) as pieces:
+                    async for piece in pieces:
+                        for chunk in filter(None, map(_chunk, lines.feed(piece))):
+                            if not await on_chunk(chunk):
+                                return
 
     async def _ask(
         self,
@@ -168,10 +169,10 @@ def _json(body: Mapping[str, Any]) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
 
 
-def _chunk(line: str) -> Json | None:
+def _chunk(line: bytes) -> Json | None:
     if line.startswith(_ERROR):
         raise _refusal_of({"error": orjson.loads(line.removeprefix(_ERROR))})
-    if not line.startswith(_DATA) or line == "data: [DONE]":
+    if not line.startswith(_DATA) or line == _DONE:
         return None
     chunk: Json = orjson.loads(line.removeprefix(_DATA))
     if "error" in chunk:

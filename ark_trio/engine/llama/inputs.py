@@ -137,25 +137,28 @@ def _check_without_effect(key: str, value: Any) -> None:
 
 def _check_together(wanted: Wanted) -> None:
     """Refuse what takes two parameters to judge."""
+    if wanted.body.get("ignore_eos"):
+        _check_alone(wanted, "ignore_eos", {})
     if not wanted.min_tokens:
         return
     if wanted.max_tokens is not None and wanted.min_tokens > wanted.max_tokens:
         raise InvalidRequest("min_tokens is more than max_tokens.", param="min_tokens")
-    beside = {
-        "logprobs": wanted.logprobs is not None,
-        "tools": wanted.tools is not None,
-        wanted.constraint.param if wanted.constraint else "": wanted.constraint is not None,
-    }
-    for name, given in beside.items():
+    _check_alone(wanted, "min_tokens", {"logprobs": wanted.logprobs is not None})
+
+
+def _check_alone(wanted: Wanted, param: str, beside: Mapping[str, bool]) -> None:
+    """Refuse `param`, which keeps an answer from ending, where a grammar tells its end, and `beside` what else is given."""
+    held = wanted.constraint.param if wanted.constraint else ""
+    tools = wanted.tools is not None and wanted.tools.choice != "none"
+    for name, given in {**beside, "tools": tools, held: bool(held)}.items():
         if given:
-            text = f"This engine does not support min_tokens beside {name}."
-            raise InvalidRequest(text, param="min_tokens")
+            text = f"This engine does not support {param} beside {name}."
+            raise InvalidRequest(text, param=param)
 
 
 def _seed(seed: int) -> int:
-    """Fold a seed into llama.cpp's 32 bits, past the value that means "random"."""
-    folded = seed & _RANDOM_SEED
-    return 0 if folded == _RANDOM_SEED else folded
+    """Fold a seed into llama.cpp's 32 bits, without the last value, which means "random". Neighbours stay apart."""
+    return seed % _RANDOM_SEED
 
 
 CHAT_ONLY = frozenset({*TOOLS, *FOR_TEMPLATE})

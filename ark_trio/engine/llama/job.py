@@ -46,6 +46,7 @@ async def understand(loaded: Loaded, method: str, inputs: Mapping[str, Any]) -> 
     job = await understood(loaded, inputs)
     _check_fit(job, loaded.context_tokens)
     await _check_stop_tokens(loaded, job.wanted.stop_tokens)
+    _check_bias(loaded, job.wanted.body.get("logit_bias", {}))
     return job
 
 
@@ -179,3 +180,11 @@ async def _check_stop_tokens(loaded: Loaded, tokens: frozenset[int]) -> None:
         if token >= loaded.vocabulary or "\ufffd" in await loaded.client.detokenize([token]):
             text = f"stop_token_ids: {token} is no token, or only a part of a character."
             raise InvalidRequest(text, param="stop_token_ids")
+
+
+def _check_bias(loaded: Loaded, bias: Mapping[str, float]) -> None:
+    """Refuse ids outside the vocabulary, of which llama.cpp says nothing."""
+    for token in bias:
+        if int(token) >= loaded.vocabulary:
+            text = f"logit_bias: {token} is no token; ids are below {loaded.vocabulary}."
+            raise InvalidRequest(text, param="logit_bias")

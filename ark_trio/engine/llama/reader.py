@@ -101,7 +101,7 @@ class ChoiceReader:
         text = ""
         calls: tuple[ToolCallDelta, ...] = ()
         if self.tool_text is not None and not self.done:
-            rest = self.tool_text.end()
+            rest = self.tool_text.end(cut=self.finish == "length")
             text, calls = rest.content, self._with_ids(rest.calls)
         before = self.stops.feed(text)
         after = self.stops.end()

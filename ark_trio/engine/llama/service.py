@@ -73,7 +73,8 @@ class Loaded:
         if request.method == "tokenize":
             outputs = await self._tokenize(inputs)
         elif request.method == "detokenize":
-            outputs = {"text": await self.client.detokenize(read_tokens(inputs, self.vocabulary))}
+            tokens = read_tokens(inputs, self.vocabulary, least=0)
+            outputs = {"text": await self.client.detokenize(tokens)}
         else:
             raise NotImplementedByEngine("This engine has no such method.")
         response = Response(req_id=request.req_id, model_name=request.model_name)

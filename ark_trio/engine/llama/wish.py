@@ -49,17 +49,20 @@ def read_wish(req_id: str, inputs: Mapping[str, Any], vocabulary: int) -> Wish:
     return Wish(req_id=req_id, tokens=read_tokens(inputs, vocabulary), exact=exact, salt=salt)
 
 
-def read_tokens(inputs: Mapping[str, Any], vocabulary: int, key: str = "tokens") -> list[int]:
-    """Return the token ids under `key`.
+def read_tokens(
+    inputs: Mapping[str, Any], vocabulary: int, key: str = "tokens", *, least: int = 1
+) -> list[int]:
+    """Return the token ids under `key`, at least so many.
 
     Raises:
         InvalidRequest: they are missing or no ids of the model's.
     """
     tokens = inputs.get(key)
-    good = isinstance(tokens, list) and all(
-        type(token) is int and 0 <= token < vocabulary for token in tokens
-    )
-    if not good or not tokens:
-        text = f"{key} must be a list of at least one token id, each below {vocabulary}."
-        raise InvalidRequest(text, param=key)
+    if (
+        not isinstance(tokens, list)
+        or len(tokens) < least
+        or not all(type(token) is int and 0 <= token < vocabulary for token in tokens)
+    ):
+        how_many = f"at least {least} token id, each" if least else "token ids, each"
+        raise InvalidRequest(f"{key} must be a list of {how_many} below {vocabulary}.", param=key)
     return list(tokens)

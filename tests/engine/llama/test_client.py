@@ -9,8 +9,10 @@ import pytest
 import trio
 from attrs import define, field
 
+from ark_trio.engine.llama import sse_lines
 from ark_trio.engine.llama.client import LlamaClient, open_client
 from ark_trio.engine.llama.native import Native
+from ark_trio.engine.llama.sse_lines import SseLines
 from ark_trio.errors import ArkError, InternalError, InvalidRequest, PrefillerFailed
 
 
@@ -87,6 +89,39 @@ async def test_no_request_is_sent_on_a_connection_that_may_be_closing():
     assert chunks == [{"a": 1}] * 3
     assert len(server.requests) == 6
     assert all(b"connection: close" in request.lower() for request in server.requests)
+
+
+def test_only_a_line_feed_ends_a_line():
+    text = "a\u0085b\u2028c\u2029d\r\v\f\x1c\x1d\x1e"
+    wire = (f'data: {{"a": "{text}"}}\n\ndata: 2\n'.encode()) + b"data: "
+    for size in range(1, len(wire)):
+        lines = SseLines()
+        pieces = [wire[at : at + size] for at in range(0, len(wire), size)]
+        said = [line for piece in pieces for line in lines.feed(piece)]
+        assert said == [f'data: {{"a": "{text}"}}'.encode(), b"", b"data: 2"]
+
+
+def test_a_line_without_end_is_an_error_not_a_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sse_lines, "MAX_LINE_BYTES", 10)
+    lines = SseLines()
+    assert list(lines.feed(b"0123456789\n0123456789")) == [b"0123456789"]
+    with pytest.raises(InternalError):
+        list(lines.feed(b"0"))
+
+
+async def test_an_answer_may_contain_any_end_of_line_but_llama_cpps_own():
+    text = "\u0085\u2028\u2029"
+    server = FakeServer(answer=f'data: {{"a": "{text}"}}\n\ndata: [DONE]\n\n'.encode())
+    chunks: list[Any] = []
+
+    async def keep(chunk: dict[str, Any]) -> bool:
+        await trio.lowlevel.checkpoint()
+        chunks.append(chunk)
+        return True
+
+    async with client_of(server) as client:
+        await client.stream("/completion", {}, keep)
+    assert chunks == [{"a": text}]
 
 
 REFUSED = orjson.dumps(

@@ -138,6 +138,20 @@ async def test_output_is_held_to_what_is_asked(single: Served, held: dict[str, A
             assert answer.finishes == ["stop"]
 
 
+async def test_what_other_programs_take_for_ends_of_lines_is_text(single: Served):
+    for breaking in "\u0085\u2028\u2029":
+        schema = {"const": f"a{breaking}b"}
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        async with calling(single) as channel:
+            for held in (
+                {"response_format": form},
+                {"guided_choice": [orjson.dumps(schema["const"]).decode()]},
+            ):
+                answer = await ask(channel, chat("x", max_new_tokens=30, **held))
+                assert answer.error is None
+                assert orjson.loads(answer.text()) == schema["const"]
+
+
 async def test_a_grammar_is_judged_as_llama_cpp_does_and_none_is_shown_to_the_log(single: Served):
     async with calling(single) as channel:
         for grammar in GOOD:
@@ -285,6 +299,17 @@ async def test_tools_are_called_as_the_choice_says(with_tools: Served):
             assert answer.error is None
             assert answer.text() or calls_of(answer)
             assert choice == "auto" or not calls_of(answer)
+
+
+async def test_a_forced_call_cut_by_its_length_is_a_part_of_a_call_and_no_text(with_tools: Served):
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    async with calling(with_tools) as channel:
+        for most, begun in ((1, False), (3, False), (8, False), (24, True)):
+            asked = chat(WEATHER, tools=TOOLS_ASKED, tool_choice=named, max_new_tokens=most)
+            answer = await ask(channel, asked)
+            assert (answer.error, answer.finishes, answer.text()) == (None, ["length"], "")
+            calls = [call for delta in answer.deltas for call in delta.tool_calls]
+            assert [call.name for call in calls[:1]] == ["get_weather"] * begun
 
 
 async def test_tools_that_contradict_themselves_are_refused_and_the_engine_goes_on(

@@ -73,6 +73,11 @@ def test_what_is_done_here_is_kept(inputs: dict[str, Any], held: dict[str, Any])
             {"min_tokens": 5, "tools": [{"type": "function", "function": {"name": "f"}}]},
             "min_tokens",
         ),
+        ({"ignore_eos": True, "guided_regex": "a"}, "ignore_eos"),
+        (
+            {"ignore_eos": True, "tools": [{"type": "function", "function": {"name": "f"}}]},
+            "ignore_eos",
+        ),
         ({"structured_outputs": {"regex": "a"}, "guided_choice": ["a"]}, "guided_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
     ],
@@ -256,10 +261,17 @@ def test_each_choice_has_a_seed_of_its_own_that_follows_from_the_requests():
     assert "seed" not in read_parameters({}, beside=NOTHING).choice(0)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**63 - 1])
-def test_no_seed_is_mistaken_for_random(seed: int):
-    folded = read_parameters({"seed": seed}, beside=NOTHING).choice(0)["seed"]
-    assert 0 <= folded < 2**32 - 1
+def test_tools_that_may_not_be_called_are_in_nobodys_way():
+    beside = {"tools": TOOLS, "tool_choice": "none", "min_tokens": 2, "ignore_eos": True}
+    assert read_parameters(beside, beside=NOTHING).min_tokens == 2
+
+
+@pytest.mark.parametrize("seed", [-2, -1, 2**32 - 2, 2**32 - 1, 2**63 - 1])
+def test_no_seed_is_mistaken_for_random_nor_for_its_neighbour(seed: int):
+    wanted = read_parameters({"seed": seed}, beside=NOTHING)
+    first, second = (wanted.choice(index)["seed"] for index in (0, 1))
+    assert first != second
+    assert all(0 <= folded < 2**32 - 1 for folded in (first, second))
 
 
 USER = {"role": "user", "content": "hi"}

@@ -88,6 +88,16 @@ def test_calls_in_the_text_are_calls_with_ids():
     assert end.choices[0].finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("said", ["<", "<tool_c", '<tool_call>\n{"na', '<tool_call>\n{"name": "f'])
+def test_a_call_that_the_length_cuts_off_leaves_no_markup(said: str):
+    read = reader(tool_text=ToolText(["hermes"], ["f"]))
+    steps = [read.feed_completion(chunk(char, at)) for at, char in enumerate(said)]
+    steps.append(read.feed_completion(chunk("", 90, stop=True, stop_type="limit")))
+    end = read.end()
+    assert text_of(*steps, end) == ""
+    assert end.choices[0].finish_reason == "length"
+
+
 def test_reasoning_is_told_apart_and_counted():
     read = reader()
     delta = {"choices": [{"delta": {"reasoning_content": "hm"}}], "timings": {"predicted_n": 4}}

@@ -209,6 +209,9 @@ async def test_parameters_reach_the_sampler(single: Served):
         assert (await ask(channel, chat("Hi.", guided_grammar=grammar))).text() in ("yes", "no")
         biased = chat("Hi.", max_new_tokens=3, logit_bias={28: 100.0})
         assert (await ask(channel, biased)).text() == ",,,"
+        foreign = (await ask(channel, chat("Hi.", logit_bias={28: 1.0, 10**6: 1.0}))).error
+        assert isinstance(foreign, InvalidRequest)
+        assert (foreign.param, "1000000 is no token" in foreign.message) == ("logit_bias", True)
 
 
 async def test_a_seed_repeats_an_answer_and_each_choice_differs(run_dir: Path):
@@ -353,6 +356,10 @@ async def test_tokens_go_there_and_back(prefiller: Served):
         assert from_value(made.outputs["count"]) == len(tokens)
         back = await channel.call(method("detokenize", tokens=tokens))
         assert from_value(back.outputs["text"]) == "Grüße, 世界!"
+        made = await channel.call(method("tokenize", text=""))
+        assert from_value(made.outputs["count"]) == 0
+        none = await channel.call(method("detokenize", tokens=from_value(made.outputs["tokens"])))
+        assert from_value(none.outputs["text"]) == ""
         for asked in (
             method("detokenize", tokens=[2**31 - 1]),
             method("tokenize", messages=[{"role": "user", "content": 5}]),

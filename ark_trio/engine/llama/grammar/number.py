@@ -17,7 +17,7 @@ from ark_trio.engine.llama.grammar.expression import (
 
 _WIDEST = 15
 """Digits of a number without bounds: doubles hold that many exactly."""
-_MAX_DECIMALS = 9
+MAX_DECIMALS = 9
 _MAX_EXPONENT_DIGITS = 2
 
 LIMIT = Decimal(10) ** _WIDEST
@@ -58,7 +58,7 @@ def number_between(low: Decimal | None, high: Decimal | None) -> Expression:
         TooPrecise: the bounds have too many decimals.
     """
     decimals = max(_decimals(low), _decimals(high))
-    if decimals > _MAX_DECIMALS:
+    if decimals > MAX_DECIMALS:
         raise TooPrecise
     return choice(_signed(low, high, decimals=decimals, fraction=True))
 
@@ -137,5 +137,5 @@ def _written(sign: str, digits: _Digits, decimals: int, *, more: bool) -> Expres
     if more:
         if not decimals:
             items.append(Text("."))
-        items.append(Repeat(Char(DIGIT), 1, _MAX_DECIMALS))
+        items.append(Repeat(Char(DIGIT), 1, MAX_DECIMALS))
     return Row(tuple(items))

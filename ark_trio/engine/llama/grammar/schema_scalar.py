@@ -1,6 +1,6 @@
 """Strings and numbers of a JSON schema."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from ark_trio.engine.llama.grammar.expression import Expression, Ref, Repeat, Te
 from ark_trio.engine.llama.grammar.json_text import in_string
 from ark_trio.engine.llama.grammar.number import (
     LIMIT,
+    MAX_DECIMALS,
     TooPrecise,
     any_integer,
     integer_between,
@@ -65,7 +66,7 @@ def write_string(writer: Writer, schema: Schema, place: str, _depth: int) -> Exp
 
 def write_integer(writer: Writer, schema: Schema, place: str, _depth: int) -> Expression:
     """Return the integers that are valid under `schema`."""
-    low, high = _bounds(writer, schema, place, step=lambda _: Decimal(1))
+    low, high = _bounds(writer, schema, place, step=lambda _bounds: Decimal(1))
     if low is None and high is None:
         return any_integer()
     if low is not None and high is not None and _whole_above(low) > high:
@@ -100,36 +101,50 @@ def count_bounds(
 
 
 def _bounds(
-    writer: Writer, schema: Schema, place: str, step: Callable[[Decimal], Decimal]
+    writer: Writer,
+    schema: Schema,
+    place: str,
+    step: Callable[[Sequence[Decimal]], Decimal],
 ) -> tuple[Decimal | None, Decimal | None]:
-    lows: list[Decimal] = []
-    highs: list[Decimal] = []
-    for name, exclusive, found, sign in (
-        ("minimum", "exclusiveMinimum", lows, 1),
-        ("maximum", "exclusiveMaximum", highs, -1),
-    ):
-        excluded = schema.get(exclusive)
-        given = _decimal(writer, place, name, schema.get(name))
-        if given is not None:
-            # Until draft 4 the exclusive keyword was a flag.
-            found.append(given + sign * step(given) if excluded is True else given)
-        if not isinstance(excluded, bool):
-            bound = _decimal(writer, place, exclusive, excluded)
-            if bound is not None:
-                found.append(_next(bound, sign, step(bound)))
-    return (max(lows) if lows else None), (min(highs) if highs else None)
+    """Return the least and the greatest number allowed; `step` from what is excluded to its neighbour."""
+    lows = _given(writer, schema, place, "minimum", "exclusiveMinimum")
+    highs = _given(writer, schema, place, "maximum", "exclusiveMaximum")
+    size = step([bound for bound, _ in (*lows, *highs)])
+    return (
+        max((_next(bound, size) if excluded else bound for bound, excluded in lows), default=None),
+        min(
+            (_next(bound, -size) if excluded else bound for bound, excluded in highs), default=None
+        ),
+    )
 
 
-def _next(bound: Decimal, sign: int, step: Decimal) -> Decimal:
+def _given(
+    writer: Writer, schema: Schema, place: str, name: str, exclusive: str
+) -> list[tuple[Decimal, bool]]:
+    """Return the bounds of one side, and whether each is excluded itself."""
+    bound, excluded = _decimal(writer, place, name, schema.get(name)), schema.get(exclusive)
+    if isinstance(excluded, bool):  # until draft 4 the exclusive keyword was a flag
+        return [] if bound is None else [(bound, excluded)]
+    other = _decimal(writer, place, exclusive, excluded)
+    both = ((bound, False), (other, True))
+    return [(each, out) for each, out in both if each is not None]
+
+
+def _next(bound: Decimal, step: Decimal) -> Decimal:
     """Return the next number that is inside."""
-    if step == 1 and bound != bound.to_integral_value():
+    if abs(step) == 1 and bound != bound.to_integral_value():
         return bound
-    return bound + sign * step
+    return bound + step
 
 
-def _fine_step(bound: Decimal) -> Decimal:
-    exponent = int(bound.normalize().as_tuple().exponent)
-    return Decimal(1).scaleb(min(0, exponent) - 2)
+def _fine_step(bounds: Sequence[Decimal]) -> Decimal:
+    """Return a step smaller than what lies between any two of the bounds, as fine as is held to here."""
+    finest = min(0, *map(_exponent, bounds)) if bounds else 0
+    return Decimal(1).scaleb(max(finest - 2, min(-MAX_DECIMALS, finest - 1)))
+
+
+def _exponent(bound: Decimal) -> int:
+    return int(bound.normalize().as_tuple().exponent)
 
 
 def _decimal(writer: Writer, place: str, name: str, value: Any) -> Decimal | None:

@@ -1,10 +1,11 @@
 """JSON schemas: every text that the grammar allows is valid, by another library's judgement; what isn't held to is refused."""
 
+from decimal import Decimal
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -156,6 +157,33 @@ def test_of_each_kind_only_valid_texts_are_allowed(schema: Any, data: st.DataObj
 def test_what_cant_be_held_to_or_satisfied_is_refused_saying_what(schema: Any, why: str):
     with pytest.raises(Unsupported, match=why):
         schema_rules(schema)
+
+
+EDGES = st.decimals(-3, 3, places=1) | st.integers(-9, 9).flatmap(
+    lambda digits: st.integers(0, 8).map(lambda places: Decimal(digits).scaleb(-places))
+)
+BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
+
+@settings(max_examples=300)
+@given(st.data(), st.fixed_dictionaries({}, optional=dict.fromkeys(BOUNDS, EDGES)))
+@example(None, {"exclusiveMinimum": Decimal(0), "maximum": Decimal("0.001")})
+@example(None, {"exclusiveMinimum": Decimal(0), "exclusiveMaximum": Decimal("1e-8")})
+def test_a_number_has_its_bounds_unless_nothing_is_between_them(
+    data: st.DataObject | None, bounds: dict[str, Decimal]
+):
+    schema = {"type": "number", **{key: float(bound) for key, bound in bounds.items()}}
+    low = max((bounds[key] for key in BOUNDS[:2] if key in bounds), default=Decimal("-inf"))
+    high = min((bounds[key] for key in BOUNDS[2:] if key in bounds), default=Decimal("inf"))
+    outside = {bounds[key] for key in ("exclusiveMinimum", "exclusiveMaximum") if key in bounds}
+    empty = low > high or (low == high and low in outside)
+    if empty:
+        with pytest.raises(Unsupported, match="above its"):
+            schema_rules(schema)
+        return
+    rules = schema_rules(schema)
+    if data is not None:
+        check_valid(schema, draw_text(data, rules, "schema"))
 
 
 def test_a_schema_without_end_is_refused():
