@@ -8,6 +8,8 @@ OTHER = "other"
 MAX_MODELS = 128
 """Models told apart; a decoder may name as many as it likes."""
 MAX_CHARS = 128
+MAX_KEYS = 1000
+"""Pairs of a key and a model told apart."""
 
 _UNLISTED = ("/openapi.json", "/docs", "/metrics", "/admin/status")
 _PATHS = frozenset((*(each.path.removeprefix("/v1") for each in ENDPOINTS), *_UNLISTED))
@@ -39,3 +41,19 @@ class ModelNames:
         if name is None:
             return ""
         return name if name in self._known else OTHER
+
+
+@define(eq=False)
+class KeyNames:
+    """Names of keys that have asked, each with the models it asked, remembered for as long as the process lives."""
+
+    _known: set[tuple[str, str]] = field(factory=set)
+
+    def labels(self, key: str, model: str) -> tuple[str, str]:
+        """Return a key's name and a model's label; of pairs beyond `MAX_KEYS` the key is `other`."""
+        pair = (key, model)
+        if pair not in self._known:
+            if len(self._known) >= MAX_KEYS:
+                return (OTHER, model)
+            self._known.add(pair)
+        return pair

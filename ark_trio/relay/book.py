@@ -7,7 +7,7 @@ import trio
 from attrs import define, field
 
 from ark_trio.metrics import catalogue as metrics
-from ark_trio.metrics.labels import ModelNames, endpoint_of
+from ark_trio.metrics.labels import KeyNames, ModelNames, endpoint_of
 from ark_trio.metrics.tally import Tally
 from ark_trio.relay.rates import SAMPLE_S, Rates
 from ark_trio.relay.record import CLIENT_GONE_STATUS, COMPLETED, Record
@@ -18,6 +18,12 @@ _TOKENS = (
     metrics.GENERATED_TOKENS,
     metrics.REASONING_TOKENS,
 )
+_KEY_TOKENS = (
+    metrics.KEY_PROMPT_TOKENS,
+    metrics.KEY_CACHED_TOKENS,
+    metrics.KEY_GENERATED_TOKENS,
+)
+"""As the first of `_TOKENS`: reasoning is generated too, and charged as such."""
 _Counts = tuple[int, int, int, int]
 """As `_TOKENS`."""
 _NOTHING: _Counts = (0, 0, 0, 0)
@@ -29,6 +35,7 @@ class Book:
 
     tally: Tally = field(factory=Tally)
     models: ModelNames = field(factory=ModelNames)
+    _keys: KeyNames = field(factory=KeyNames)
     _rates: Rates = field(factory=Rates)
     _live: dict[Record, _Counts] = field(factory=dict)
     """With the tokens that have been counted of each."""
@@ -80,15 +87,22 @@ class Book:
         if told == before:
             return
         model = self.models.label(record.model)
-        for metric, now, then in zip(_TOKENS, told, before, strict=True):
-            # An engine may correct itself downwards; a counter can't. With 0 the series begins, as rates want it.
-            self.tally.count(metric, model, by=max(0, now - then))
+        # An engine may correct itself downwards; a counter can't. With 0 the series begins, as rates want it.
+        more = [max(0, now - then) for now, then in zip(told, before, strict=True)]
+        for metric, by in zip(_TOKENS, more, strict=True):
+            self.tally.count(metric, model, by=by)
+        if record.key is not None:
+            labels = self._keys.labels(record.key, model)
+            for metric, by in zip(_KEY_TOKENS, more, strict=False):
+                self.tally.count(metric, *labels, by=by)
         self._live[record] = told
 
     def _count_end(self, record: Record) -> None:
         tally, model = self.tally, self.models.label(record.model)
         outcome = record.outcome or ""
         tally.count(metrics.REQUESTS, endpoint_of(record.path), model, outcome)
+        if record.key is not None:
+            tally.count(metrics.KEY_REQUESTS, *self._keys.labels(record.key, model), outcome)
         if record.retries:
             tally.count(metrics.RETRIES, by=record.retries)
         if record.status == CLIENT_GONE_STATUS:

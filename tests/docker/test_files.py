@@ -121,6 +121,9 @@ def test_with_monitoring_nothing_more_than_its_pages_is_published_and_on_loopbac
     bind = services["api-server"]["environment"]["ARK_ADMIN_BIND"]
     scraped = (ROOT / "docker/monitoring/prometheus.yml").read_text()
     assert f"api-server:{bind.rpartition(':')[2]}" in scraped
+    for role in ("prefiller", "decoder"):
+        bind = services[role]["environment"]["ARK_ENGINE_METRICS_BIND"]
+        assert f"{role}:{bind.rpartition(':')[2]}" in scraped
     for name in ("prometheus", "grafana"):
         service = services[name]
         assert service["read_only"]

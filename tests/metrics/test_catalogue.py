@@ -5,6 +5,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ark_trio.config import FleetSettings, Limits
 from ark_trio.errors import InternalError, Unreachable
 from ark_trio.metrics.catalogue import CATALOGUE
+from ark_trio.metrics.labels import MAX_KEYS, KeyNames
 from ark_trio.protocol.step import Step, Usage
 from tests.support.asgi import Client, Exchange, open_client
 from tests.support.fake_engine import (
@@ -28,6 +31,7 @@ from tests.support.fake_engine import (
     saying,
     text,
 )
+from tests.support.keys import bearing, write_keys
 from tests.support.stack import open_stack
 
 CHAT = "/v1/chat/completions"
@@ -43,12 +47,15 @@ class Bench:
     decoder: FakeDecoder
     before: dict[tuple[str, frozenset[tuple[str, str]]], float] = field(factory=dict)
 
-    def ask(self, **more: Any) -> Exchange:
-        messages = [{"role": "user", "content": "hi"}]
-        return self.client.start("POST", CHAT, {"model": MODEL, "messages": messages, **more})
+    operator: dict[str, str] = field(factory=dict)
+    """Headers of who asks for the metrics."""
+
+    def ask(self, headers: dict[str, str] | None = None, **more: Any) -> Exchange:
+        asked = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], **more}
+        return self.client.start("POST", CHAT, asked, headers)
 
     async def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        answer = await self.client.ask("GET", "/metrics", headers=HERE)
+        answer = await self.client.ask("GET", "/metrics", headers={**HERE, **self.operator})
         assert answer.status == 200, answer.body
         families = text_string_to_metric_families(answer.body.decode())
         return {
@@ -130,6 +137,42 @@ async def _an_answer_is_generated(name: str) -> None:
         assert await bench.value(name, model_name=MODEL) == _TOKENS[name]
         await bench.ask(stream=True).over.wait()
         assert await bench.value(name, model_name=MODEL) == 2 * _TOKENS[name]
+
+
+_OF_A_KEY = {
+    "ark_key_requests_total": 1,
+    "ark_key_prompt_tokens_total": 7,
+    "ark_key_prompt_tokens_cached_total": 5,
+    "ark_key_generation_tokens_total": 3,
+}
+
+
+@moves(*_OF_A_KEY)
+async def _a_key_asks(name: str) -> None:
+    with TemporaryDirectory() as folder:
+        keys = write_keys(Path(folder) / "keys", ann={}, bob={}, boss={"admin": True})
+        async with open_bench(script(), keys_file=keys) as bench:
+            bench.operator = bearing("boss")
+            for key, times in (("ann", 2), ("bob", 1)):
+                for _ in range(times):
+                    await bench.ask(headers=bearing(key)).over.wait()
+            for key, times in (("ann", 2), ("bob", 1)):
+                assert await bench.value(name, key=key, model_name=MODEL) == times * _OF_A_KEY[name]
+            await bench.client.ask("POST", CHAT, {"model": MODEL}, headers=bearing("bob"))
+            await bench.client.ask("POST", CHAT, {"model": MODEL}, headers=bearing("mallory"))
+            if name == "ark_key_requests_total":
+                assert await bench.value(name, key="bob", outcome="invalid_request") == 1
+            told = {dict(labels)["key"] for found, labels in await bench.samples() if found == name}
+            assert told <= {"ann", "bob", "boss"}
+
+
+def test_keys_beyond_a_number_are_told_as_one():
+    names = KeyNames()
+    told = {names.labels(f"k{number}", MODEL) for number in range(2 * MAX_KEYS)}
+    assert len(told) == MAX_KEYS + 1
+    assert ("other", MODEL) in told
+    assert names.labels("k0", MODEL) == ("k0", MODEL)
+    assert names.labels("k0", "another") == ("other", "another")
 
 
 _ONE_ANSWER = {

@@ -21,8 +21,15 @@ import pytest
 from attrs import define, field
 
 from tests.monitoring.test_files import expressions
+from tests.support.keys import bearing, write_keys
 from tests.support.processes import Served, engine, free_port, gateway, wait_until
-from tests.support.prometheus import ALERTS, MONITORING, Prometheus, open_prometheus
+from tests.support.prometheus import (
+    ALERTS,
+    MONITORING,
+    Prometheus,
+    open_prometheus,
+    scripted_engine,
+)
 from tests.support.wire import chat, connected, post, read_until
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(240)]
@@ -54,7 +61,7 @@ def ask(door: Served, content: str, *, stream: bool = True, timeout: float = 30)
     body = json.loads(chat(content, stream=stream))
     with suppress(httpx2.TransportError):
         url = f"{door.url}/v1/chat/completions"
-        return httpx2.post(url, json=body, timeout=timeout).status_code
+        return httpx2.post(url, json=body, headers=bearing("ann"), timeout=timeout).status_code
     return 0
 
 
@@ -112,9 +119,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 @pytest.fixture(scope="module")
-def incident(prometheus: Prometheus) -> Iterator[Incident]:
+def incident(
+    prometheus: Prometheus, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Incident]:
     with open_incident(prometheus) as incident:
-        well = incident.gateway("well", incident.decoder())
+        keys = write_keys(tmp_path_factory.mktemp("keys") / "keys", ann={})
+        well = incident.gateway("well", incident.decoder(), ARK_KEYS_FILE=str(keys))
+        prometheus.watch(incident.exits.enter_context(scripted_engine()), "ark-engines")
         incident.keep(ask, well, "count=5 gap_s=0.05")
         time.sleep(3)
         assert set(prometheus.fired()) <= NOISE

@@ -6,12 +6,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx2
+import trio
 from attrs import define, field
 
+from ark_trio.engine.exposition import exposition
+from ark_trio.engine.ledger import Ledger
+from ark_trio.engine.llama.gauges import Gauges, Transferred
 from tests.support.processes import Process, free_port, running, wait_until
 
 MONITORING = Path(__file__).parents[2] / "docker" / "monitoring"
@@ -25,13 +31,13 @@ class Prometheus(Process):
 
     port: int = 0
     targets: Path = Path()
-    _known: list[str] = field(factory=list)
+    _known: list[dict[str, Any]] = field(factory=list)
 
-    def watch(self, target: str) -> str:
+    def watch(self, target: str, job: str = "ark") -> str:
         """Scrape `target`, a host:port, from now on, and wait until that has worked once."""
-        self._known.append(target)
+        self._known.append({"targets": [target], "labels": {"job": job}})
         staged = self.targets.with_suffix(".new")
-        staged.write_text(json.dumps([{"targets": self._known}]))
+        staged.write_text(json.dumps(self._known))
         staged.rename(self.targets)
         wait_until(lambda: self.value(f'up{{instance="{target}"}}') == 1, 10, f"scraping {target}")
         return target
@@ -66,6 +72,45 @@ class Prometheus(Process):
 
 RULES = (MONITORING / "rules.yml").read_text()
 ALERTS = re.findall(r"^ +- alert: (\w+)$", RULES, re.MULTILINE)
+
+
+def engine_metrics() -> bytes:
+    """What an engine that tells everything serves at /metrics."""
+
+    async def work() -> dict[str, float]:
+        gauges = Gauges()
+        gauges.prompt(100, 250.0)
+        gauges.completion(40, 500.0)
+        gauges.moved(Transferred(bytes=1000, ms=20.0))
+        return {"slots": 4, "busy": 3, "queued": 2, **Ledger().totals(), **gauges.metrics()}
+
+    return exposition("decoder", trio.run(work))
+
+
+@contextmanager
+def scripted_engine() -> Iterator[str]:
+    """Serve that; the host:port."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = engine_metrics()
+            self.send_response(200)
+            self.send_header("content-type", "text/plain; version=0.0.4")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def hurried_rules() -> str:
