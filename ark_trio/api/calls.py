@@ -15,6 +15,7 @@ from ark_trio.api.connection import exchange
 from ark_trio.api.replies import json_reply
 from ark_trio.config import FleetSettings
 from ark_trio.errors import DeadlineExceeded
+from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.reading import Reading, ReasoningMark
 from ark_trio.protocol.several import Numbered
 from ark_trio.protocol.tool_text import MARKED, Syntax
@@ -129,7 +130,7 @@ def _rule(rules: Iterable[str], model: str) -> str:
     return known.get(model) or known.get(ANY_MODEL) or "auto"
 
 
-async def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkResponse]:
+async def open_steps(ask: Ask, decoder: Decoder[Message]) -> Steps[Message]:
     """Start a call in the request's nursery, and return what it brings.
 
     Raises:
@@ -137,7 +138,7 @@ async def open_steps(ask: Ask, decoder: Decoder[ArkResponse]) -> Steps[ArkRespon
     """
     here = exchange.get()
     await _claim((ask,))
-    mailbox: Mailbox[ArkResponse] = Mailbox()
+    mailbox: Mailbox[Message] = Mailbox()
     here.start(here.gateway.run_call, ask, mailbox)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 

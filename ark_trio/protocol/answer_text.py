@@ -8,12 +8,12 @@ from typing import Any
 
 from attrs import evolve
 
+from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.reasoning_text import BEGIN, END, ReasoningText
 from ark_trio.protocol.step import ChoiceDelta, Step
 from ark_trio.protocol.tool_text import ToolText
-from ark_wire import ark_pb2
 
 
 class AnswerDecoder:
@@ -26,7 +26,7 @@ class AnswerDecoder:
         self._settled: set[int] = set()
         """Choices whose steps pass as they are: nearly every token, so nothing is built anew for them."""
 
-    def feed(self, response: ark_pb2.InferenceResponse) -> Step:
+    def feed(self, response: Message) -> Step:
         """Return what the message adds. Raises as `ResponseDecoder.feed`."""
         return self._read(self._decoder.feed(response))
 

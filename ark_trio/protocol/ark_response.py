@@ -9,6 +9,7 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 from typing import Final
 
 from ark_trio.protocol.ark_fields import Fields, read_count, read_fields, read_text
+from ark_trio.protocol.ark_message import Message, TextMessage
 from ark_trio.protocol.ark_tool_calls import read_tool_calls
 from ark_trio.protocol.ark_usage import Totals
 from ark_trio.protocol.finish_reason import legal_finish_reason
@@ -33,12 +34,14 @@ class ResponseDecoder:
         self._halves: dict[int, IncrementalDecoder] = {}
         self._totals = Totals()
 
-    def feed(self, response: ark_pb2.InferenceResponse) -> Step:
+    def feed(self, response: Message) -> Step:
         """Return what the message adds. Its `usage` is None where the message tells no totals.
 
         Raises:
             BadBackend: a known key holds a value of another type, or the choice ended irregularly.
         """
+        if isinstance(response, TextMessage):
+            return Step(choices=(response.delta,), usage=self._totals.add(*response.counts))
         outputs = response.outputs
         choice = read_fields(outputs.get("choice"), "choice")
         if choice is not None:

@@ -1,7 +1,5 @@
 """Token totals in an engine's message: nested or flat, with every message, the last only, or never."""
 
-from attrs import evolve
-
 from ark_trio.protocol.ark_fields import Fields, read_count, read_fields
 from ark_trio.protocol.step import Usage
 
@@ -16,14 +14,6 @@ class Totals:
 
     def read(self, outputs: Fields) -> Usage | None:
         """Return the totals if this message changes or repeats them, else None."""
-        told = self._read_usage(outputs)
-        cached = _cached_tokens(outputs)
-        if cached is not None:
-            self._known = evolve(self._known, cached_tokens=cached)
-        self._told = self._told or told
-        return self._known if told or (cached is not None and self._told) else None
-
-    def _read_usage(self, outputs: Fields) -> bool:
         usage = read_fields(outputs.get("usage"), "usage")
         if usage is not None:
             prompt = read_count(usage.get("prompt_tokens"), "usage.prompt_tokens")
@@ -33,23 +23,33 @@ class Totals:
             completion = read_count(
                 outputs.get("usage.completion_tokens"), "usage.completion_tokens"
             )
-        if prompt is None and completion is None:
-            return False
-        known = self._known
+        cached = _cached_tokens(outputs)
+        if usage is None or (prompt is None and completion is None):
+            return self.add(prompt, completion, None, cached)
         reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
-        cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+        if cached is None:
+            cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+        return self.add(prompt, completion, reasoning, cached)
+
+    def add(
+        self, prompt: int | None, completion: int | None, reasoning: int | None, cached: int | None
+    ) -> Usage | None:
+        """Take what a message tells, None where it tells nothing. Returns as `read`."""
+        told = prompt is not None or completion is not None
+        if not told and cached is None:
+            return None
+        known = self._known
         self._known = Usage(
             prompt_tokens=known.prompt_tokens if prompt is None else prompt,
             completion_tokens=known.completion_tokens if completion is None else completion,
             reasoning_tokens=known.reasoning_tokens if reasoning is None else reasoning,
             cached_tokens=known.cached_tokens if cached is None else cached,
         )
-        return True
+        self._told = self._told or told
+        return self._known if self._told else None
 
 
-def _detail(usage: Fields | None, group: str, name: str) -> int | None:
-    if usage is None or group not in usage:
-        return None
+def _detail(usage: Fields, group: str, name: str) -> int | None:
     details = read_fields(usage.get(group), group)
     return None if details is None else read_count(details.get(name), name)
 

@@ -9,11 +9,11 @@ from attrs import evolve
 
 from ark_trio.errors import BadBackend
 from ark_trio.protocol.answer_text import AnswerDecoder
+from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
-from ark_wire import ark_pb2
 
-Numbered = tuple[int, ark_pb2.InferenceResponse]
+Numbered = tuple[int, Message]
 """A message, and the number of the prompt that it answers."""
 
 

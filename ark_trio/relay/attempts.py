@@ -24,9 +24,9 @@ from ark_trio.errors import (
 from ark_trio.fleet.budget import RetryBudget
 from ark_trio.fleet.decoder import Decoder, Lease
 from ark_trio.fleet.fleet import Fleet
+from ark_trio.protocol.ark_message import Message
 from ark_trio.relay.ask import Ask
 from ark_trio.rpc.channel import UNREACHABLE
-from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink, Sink
 from ark_wire import ark_pb2
 
@@ -40,14 +40,14 @@ says that it serves."""
 class Attempt:
     """The sink of one call. It keeps a failure before the decoder's first word to itself, and then steps aside."""
 
-    def __init__(self, sink: Sink[Response], lease: Lease, ask: Ask) -> None:
+    def __init__(self, sink: Sink[Message], lease: Lease, ask: Ask) -> None:
         self.kept: ArkError | None = None
         self._begun = False
         self._sink = sink
         self._lease = lease
         self._ask = ask
 
-    def feed(self, message: Response, size: int = 0) -> bool:
+    def feed(self, message: Message, size: int = 0) -> bool:
         """Take the first message; the sink itself takes the others, so that a token costs nothing here."""
         self._begun = True
         self._lease.first_token()
@@ -87,7 +87,7 @@ class Attempts:
     """Decoders that a request may be tried on after the first."""
     budget: RetryBudget = field(factory=RetryBudget)
 
-    async def run(self, ask: Ask, sink: FailingSink[Response]) -> None:
+    async def run(self, ask: Ask, sink: FailingSink[Message]) -> None:
         """Run one call to its end, on as many decoders as it takes.
 
         Raises:
@@ -109,7 +109,7 @@ class Attempts:
                 log.info("request_retried", request_id=ask.record.request_id, outcome=error.outcome)
 
     async def _try(
-        self, tried: list[Decoder], ask: Ask, sink: FailingSink[Response]
+        self, tried: list[Decoder], ask: Ask, sink: FailingSink[Message]
     ) -> ArkError | None:
         """Run one call, on the last of `tried`. Returns why it failed, if nothing of it has been seen."""
         decoder = tried[-1]
@@ -132,7 +132,7 @@ class Attempts:
     async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:
         request = await self._spell(ask)
         if not ask.unary:
-            await lease.channel.stream(request, attempt, metadata=ask.metadata)
+            await lease.channel.stream_known(request, attempt, metadata=ask.metadata)
             return
         try:
             attempt.feed(await lease.channel.call(request, metadata=ask.metadata))

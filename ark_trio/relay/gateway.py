@@ -19,13 +19,13 @@ from ark_trio.fleet.fleet import Fleet
 from ark_trio.fleet.plan import plan_of
 from ark_trio.fleet.roster import Roster
 from ark_trio.metrics.watch import gc_watched, watch_lag
+from ark_trio.protocol.ark_message import Message
 from ark_trio.relay.ask import Ask
 from ark_trio.relay.attempts import Attempts
 from ark_trio.relay.bodies import Bodies
 from ark_trio.relay.book import Book
 from ark_trio.relay.siblings import ALONE, Siblings
 from ark_trio.rpc.bridge import open_bridge
-from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink
 
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ class Gateway:
     aside: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
     """Allows a thread, one at a time, for what takes longer than streams can wait: parsing and spelling large requests."""
     bodies: Bodies = field(factory=Bodies)
-    _open: set[FailingSink[Response]] = field(factory=set)
+    _open: set[FailingSink[Message]] = field(factory=set)
 
     @property
     def fleet(self) -> Fleet:
@@ -124,7 +124,7 @@ class Gateway:
         for sink in tuple(self._open):
             sink.fail(ShuttingDown("The gateway is being stopped."))
 
-    async def run_call(self, ask: Ask, sink: FailingSink[Response]) -> None:
+    async def run_call(self, ask: Ask, sink: FailingSink[Message]) -> None:
         """Own one backend call from admission to its end; a task of the request's nursery.
 
         What happens is told through `sink` alone. Cancelled, it gives place, lease and gRPC stream back first.
@@ -140,7 +140,7 @@ class Gateway:
         finally:
             self._open.discard(sink)
 
-    async def _call(self, ask: Ask, sink: FailingSink[Response]) -> None:
+    async def _call(self, ask: Ask, sink: FailingSink[Message]) -> None:
         if self.draining:
             raise ShuttingDown("The gateway is being stopped.")
         ask.record.queue()

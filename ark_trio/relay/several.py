@@ -5,8 +5,8 @@ first that fails.
 """
 
 from ark_trio.errors import ArkError
+from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.several import Numbered
-from ark_trio.rpc.client import Response
 from ark_trio.rpc.mailbox import FailingSink, Mailbox
 
 
@@ -19,7 +19,7 @@ class Part:
         self._mailbox = mailbox
         self._open_parts = open_parts
 
-    def feed(self, message: Response, size: int = 0) -> bool:
+    def feed(self, message: Message, size: int = 0) -> bool:
         """Take one message; see `Sink`."""
         return self._mailbox.feed((self._number, message), size)
 
@@ -44,7 +44,7 @@ class Part:
             self._mailbox.fail(error)
 
 
-def open_parts(count: int) -> tuple[Mailbox[Numbered], list[FailingSink[Response]]]:
+def open_parts(count: int) -> tuple[Mailbox[Numbered], list[FailingSink[Message]]]:
     """Return a mailbox and the sinks that feed it."""
     mailbox: Mailbox[Numbered] = Mailbox()
     numbers = set(range(count))

@@ -34,13 +34,13 @@ def body(**more):
 )
 async def test_the_trace_context_reaches_the_engine_if_it_is_sane(sent, received, monkeypatch):
     seen = {}
-    plain = ArkChannel.stream
+    plain = ArkChannel.stream_known
 
     async def spy(self, request, sink, *, metadata=()):
         seen.update(metadata)
         await plain(self, request, sink, metadata=metadata)
 
-    monkeypatch.setattr(ArkChannel, "stream", spy)
+    monkeypatch.setattr(ArkChannel, "stream_known", spy)
     async with open_fake_decoder(saying("a")) as decoder:
         async with open_client(decoder.settings()) as client:
             answer = await client.ask("POST", CHAT, body(), headers={"x-request-id": "r", **sent})
