@@ -1,6 +1,8 @@
 """Our gateway in front of an ARK server on gRPC's own implementation, which shares no code with ours."""
 
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -29,6 +31,51 @@ def foreign() -> Iterator[Served]:
     with running(["python", str(PROGRAM), str(port)]) as process:
         wait_until(lambda: listens(port), what="the grpcio server")
         yield Served(process.popen, process.output, port)
+
+
+@contextmanager
+def without_control() -> Iterator[Served]:
+    """An engine that knows gRPC's health service and nothing of ARK's Control."""
+    port = free_port()
+    with running(["python", str(PROGRAM), str(port), "health"]) as process:
+        wait_until(lambda: listens(port), what="the grpcio server")
+        yield Served(process.popen, process.output, port)
+
+
+def test_engines_without_control_serve_the_models_that_the_settings_say_and_are_watched_by_their_health():
+    with without_control() as one, without_control() as other:
+        env = {
+            "ARK_MODELS": f"m@127.0.0.1:{one.port},n@127.0.0.1:{other.port},both@127.0.0.1:{one.port},"
+            f"both@127.0.0.1:{other.port}",
+            "ARK_PROBE_S": "0.2",
+        }
+        with gateway("proxy", [one.port, other.port], env=env) as door:
+
+            def served() -> set[str]:
+                return {model["id"] for model in httpx2.get(f"{door.url}/v1/models").json()["data"]}
+
+            def ask(model: str) -> httpx2.Response:
+                body = chat("hi", model=model, stream=False)
+                return httpx2.post(door.url + CHAT, content=body, headers=JSON)
+
+            def who_answers(model: str) -> str:
+                content = ask(model).json()["choices"][0]["message"]["content"]
+                return str(content).partition(":")[0]
+
+            wait_until(lambda: served() == {"m", "n", "both"}, 5, "both engines")
+            assert [who_answers("m") for _ in range(4)] == [str(one.port)] * 4
+            assert [who_answers("n") for _ in range(4)] == [str(other.port)] * 4
+            either = {who_answers("both") for _ in range(30)}
+            assert either == {str(one.port), str(other.port)}
+            assert ask("another").status_code == 404
+            one.signal(signal.SIGUSR1)
+            wait_until(lambda: served() == {"n", "both"}, 5, "the sick engine's leave")
+            sick = ask("m")
+            assert (sick.status_code, sick.headers["retry-after"]) == (503, "1")
+            assert {who_answers("both") for _ in range(6)} == {str(other.port)}
+            one.signal(signal.SIGUSR1)
+            wait_until(lambda: served() == {"m", "n", "both"}, 5, "its return")
+            assert who_answers("m") == str(one.port)
 
 
 @pytest.fixture(scope="module", params=SERVERS)

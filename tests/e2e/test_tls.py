@@ -13,6 +13,7 @@ import pytest
 
 from ark_wire import ark_pb2
 from tests.support.certificates import Authority
+from tests.support.dns import name_server
 from tests.support.processes import Served, free_port, listens, running, wait_until
 from tests.support.wire import CHAT, chat, connected, post, read_until
 
@@ -99,6 +100,58 @@ def test_an_engine_whose_certificate_is_not_good_gets_nothing(authority: Authori
         named = gateway(bad_name, *tls, "--grpc-server-name=elsewhere.test", host="127.0.0.1")
         door = stack.enter_context(named)
         wait_until(lambda: ready(door), within_s=10, what="the decoder")
+
+
+def test_a_name_whose_decoders_speak_tls_is_a_fleet_but_for_who_has_not_its_certificate(
+    authority: Authority, tmp_path: Path
+):
+    """Each address is another decoder; what it shows must be for the name."""
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other")
+    port = free_port()
+    certificates = {
+        "127.0.0.1": authority.issue("one", "decoders.test"),
+        "127.0.0.2": authority.issue("two", "decoders.test"),
+        "127.0.0.3": authority.issue("three", "elsewhere.test"),
+        "127.0.0.4": stranger.issue("four", "decoders.test"),
+    }
+    with ExitStack() as stack:
+        decoders = {}
+        for host, cert in certificates.items():
+            command = ["ark-trio", "decoder", "--engine", "echo", "--served-names", "echo"]
+            tls = ["--grpc-tls=1", f"--grpc-cert={cert}", f"--grpc-ca={authority.file}"]
+            decoder = running([*command, "--grpc-bind", f"{host}:{port}", *tls])
+            decoders[host] = stack.enter_context(decoder)
+        names = stack.enter_context(name_server(tmp_path))
+        names.say(decoders=[*certificates])
+        door_port = free_port()
+        command = ["ark-trio", "proxy", "--bind", f"127.0.0.1:{door_port}", "--probe-s=0.3"]
+        own = authority.issue("gateway", "gateway")
+        tls = ["--grpc-tls=1", f"--grpc-ca={authority.file}", f"--grpc-cert={own}"]
+        where = ["--decoders", f"decoders.test:{port}", "--dns-servers", names.address]
+        stack.enter_context(running([*command, *tls, *where, "--fleet-policy=round_robin"]))
+
+        def states() -> dict[str, str]:
+            status = httpx2.get(f"http://127.0.0.1:{door_port}/admin/status").json()
+            return {
+                each["decoder"].rpartition(":")[0]: each["state"] for each in status["decoders"]
+            }
+
+        def ask() -> httpx2.Response:
+            url = f"http://127.0.0.1:{door_port}{CHAT}"
+            return httpx2.post(url, content=chat("a b"), headers=JSON, timeout=10)
+
+        wait_until(lambda: listens(door_port), what="the gateway")
+        bad = {"127.0.0.3": "away", "127.0.0.4": "away"}
+        wait_until(
+            lambda: states() == {"127.0.0.1": "ready", "127.0.0.2": "ready"} | bad,
+            15,
+            "two of four",
+        )
+        assert all(ask().text.endswith(DONE.decode()) for _ in range(6))
+        decoders["127.0.0.1"].kill()
+        assert all(ask().text.endswith(DONE.decode()) for _ in range(6))
+        assert states() == {"127.0.0.1": "away", "127.0.0.2": "ready"} | bad
 
 
 def assert_never_ready(door: Served) -> None:
