@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 import trio
 from attrs import define, evolve, field
-from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
 from ark_trio.access.desk import Desk, RemoteStore
@@ -28,6 +27,7 @@ from ark_trio.errors import ConfigError
 from ark_trio.hyper.config import HyperConfig, hyper_config, set_limits
 from ark_trio.hyper.connection import Connection
 from ark_trio.hyper.descriptors import quiet_accept, raise_descriptor_limit
+from ark_trio.hyper.idle import EndingContext
 from ark_trio.hyper.patch import mend_protocols, warn_of_versions
 from ark_trio.relay.census import take_census
 from ark_trio.relay.gateway import Gateway, open_gateway
@@ -182,7 +182,7 @@ class Server:
     _tls: ssl.SSLContext | None = None
     _asked_to_stop: trio.Event = field(factory=trio.Event)
     _asked_to_hurry: trio.Event = field(factory=trio.Event)
-    _context: WorkerContext = field(factory=lambda: WorkerContext(None))
+    _context: EndingContext = field(factory=EndingContext)
 
     def __attrs_post_init__(self) -> None:
         self.config = hyper_config(self.gateway.settings)
@@ -216,13 +216,13 @@ class Server:
     async def _serve_admin(self, listener: socket.socket) -> None:
         # Its own places: those who run the gateway get in when clients have taken all of theirs.
         config = hyper_config(self.gateway.settings)
-        handler = self._handler(build_admin_web(self.gateway), config, WorkerContext(None))
+        handler = self._handler(build_admin_web(self.gateway), config, EndingContext())
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
         log.info("admin_serves", bind=str(bound_to(listener)))
         await trio.serve_listeners(handler, listeners)
 
     def _handler(
-        self, web: Web, config: HyperConfig, context: WorkerContext
+        self, web: Web, config: HyperConfig, context: EndingContext
     ) -> Callable[[Any], Connection]:
         return partial(Connection, wrap_app(web, 0, "asgi"), config, context, {})
 

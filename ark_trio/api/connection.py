@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, Protocol, cast
 
 import trio
@@ -22,6 +23,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from ark_trio.access.key import Key
 from ark_trio.errors import Unavailable
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
+from ark_trio.hyper.inbox import inbox_of
 from ark_trio.hyper.outlet import outlet_of
 from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
@@ -71,7 +73,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         """Serve it. Returns when every task of the request has ended."""
         context = copy_context()
         self._ending = False
-        gateway = cast(_HasGateway, self.app).gateway
+        self._gateway = gateway = cast(_HasGateway, self.app).gateway
         record = Record(
             request_id=request_id(self.scope["headers"]),
             method=self.scope["method"],
@@ -80,7 +82,8 @@ class ArkConnection(TrioASGIHTTPConnection):
             tally=gateway.book.tally,
             models=gateway.book.models,
         )
-        send = self._recording(send, record)
+        self._record = record
+        send = self._recording(send)
         with gateway.book.entry(record), gateway.bodies.share() as self._share:
             async with open_tab(gateway.store, record) as tab, trio.open_nursery() as nursery:
                 exchange.set(
@@ -95,34 +98,54 @@ class ArkConnection(TrioASGIHTTPConnection):
                 )
                 await self._answer(nursery, receive, send)
 
-    async def _watch(self, nursery: trio.Nursery, body: Body, receive: Any) -> None:
-        """Collect the body, then wait for the client to leave and end the request with it.
-
-        hypercorn says `http.disconnect` after a complete response too, while its closing code still runs in the handler's
-        task: cancelling then would leave the socket of a `Connection: close` open for ever.
-        """
-        gone = await self._collect(body, receive)
-        del body
-        while not gone:
-            gone = (await receive())["type"] == "http.disconnect"
-        if not self._ending:
-            exchange.get().record.end_left(outcome_of(self.scope) or CLIENT_GONE)
-            nursery.cancel_scope.cancel()
-
     async def _answer(self, nursery: trio.Nursery, receive: Any, send: Any) -> None:
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
         if self.scope["http_version"] == "2":
             send = self._bounded(send, nursery)
         response = await self._handle(nursery, receive, send)
         await self._send_response(send, response)
-        exchange.get().record.end(COMPLETED)
+        self._record.end(COMPLETED)
         nursery.cancel_scope.cancel()
 
     async def _handle(self, nursery: trio.Nursery, receive: Any, send: Any) -> Any:
         """Have the request handled. It is no one else's, so a stream does not keep it, with its headers and its body."""
         request = self._create_request_from_scope(send)
-        nursery.start_soon(self._watch, nursery, request.body, receive)
+        self._body: Body | None = request.body
+        hear = partial(self._hear, nursery.cancel_scope)
+        inbox = inbox_of(self.scope)
+        if inbox is not None:
+            inbox.hand_to(hear)
+        else:
+            nursery.start_soon(_listen, receive, hear)
         return await self.app.handle_request(request)
+
+    def _hear(self, scope: trio.CancelScope, message: Mapping[str, Any]) -> None:
+        """Take what the client sends: its body, and that it has left, which ends the request.
+
+        hypercorn says `http.disconnect` after a complete response too, while its closing code still runs in the handler's
+        task: cancelling then would leave the socket of a `Connection: close` open for ever.
+        """
+        if message["type"] == "http.request":
+            self._collect(message)
+        elif not self._ending:
+            self._record.end_left(outcome_of(self.scope) or CLIENT_GONE)
+            scope.cancel()
+
+    def _collect(self, message: Mapping[str, Any]) -> None:
+        """Collect a piece of the body, if there is room for it."""
+        body, data = self._body, message.get("body", b"")
+        if body is None:
+            return
+        if self._share.take(len(data), self._gateway.settings.limits.max_bodies_bytes):
+            body.append(data)
+        else:
+            text = "There is no room for this body beside those of others. Try again shortly."
+            body._must_raise = Unavailable(text, code="bodies_limit")  # noqa: SLF001 (as Quart does for a 413)
+            body.clear()
+            body.set_complete()
+        if not message.get("more_body", False):
+            body.set_complete()
+            self._body = None  # it is the handler's now
 
     async def _send_response(self, send: Any, response: Any) -> None:
         """Send an answer, as Quart does; but a piece that is known to be the last says so, and no empty one follows."""
@@ -146,36 +169,21 @@ class ArkConnection(TrioASGIHTTPConnection):
 
         Under HTTP/1 a stream is a connection, and that has its own deadline.
         """
-        stalled_s = exchange.get().gateway.settings.limits.stalled_write_s
+        stalled_s = self._gateway.settings.limits.stalled_write_s
 
         async def send_bounded(message: dict[str, Any]) -> None:
             with trio.move_on_after(stalled_s):
                 await send(message)
                 return
-            exchange.get().record.end_left(CLIENT_STALLED)
+            self._record.end_left(CLIENT_STALLED)
             nursery.cancel_scope.cancel()
             await trio.lowlevel.checkpoint()
 
         return send_bounded
 
-    async def _collect(self, body: Body, receive: Any) -> bool:
-        """Collect the body, if there is room for it, and say whether the client left meanwhile."""
-        limit = exchange.get().gateway.settings.limits.max_bodies_bytes
-        while (message := await receive())["type"] == "http.request":
-            data = message.get("body", b"")
-            if self._share.take(len(data), limit):
-                body.append(data)
-            else:
-                text = "There is no room for this body beside those of others. Try again shortly."
-                body._must_raise = Unavailable(text, code="bodies_limit")  # noqa: SLF001 (as Quart does for a 413)
-                body.clear()
-                body.set_complete()
-            if not message.get("more_body", False):
-                body.set_complete()
-                return False
-        return True
+    def _recording(self, send: Any) -> Any:
+        record = self._record
 
-    def _recording(self, send: Any, record: Record) -> Any:
         async def send_recorded(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 self._share.close()  # whatever the body was for has been done
@@ -189,6 +197,15 @@ class ArkConnection(TrioASGIHTTPConnection):
             await send(message)
 
         return send_recorded
+
+
+async def _listen(receive: Any, hear: Callable[[Mapping[str, Any]], None]) -> None:
+    """Hear what the client sends from a server that has no inbox of ours, until it has left."""
+    while True:
+        message = await receive()
+        hear(message)
+        if message["type"] == "http.disconnect":
+            return
 
 
 def client_address(scope: Mapping[str, Any]) -> str:

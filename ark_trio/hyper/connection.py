@@ -33,6 +33,7 @@ from ark_trio.hyper import fate, outlet
 from ark_trio.hyper.config import HyperConfig
 from ark_trio.hyper.descriptors import note_accepted
 from ark_trio.hyper.h1 import refusal
+from ark_trio.hyper.idle import IdleDeadline
 
 log = structlog.get_logger()
 
@@ -63,6 +64,7 @@ class Connection(TCPServer):
         self._plain = isinstance(stream, trio.SocketStream)
         ours = {fate.KEY: self._fate, **({outlet.KEY: self} if self._plain else {})}
         super().__init__(app, config, context, {**state, **ours}, stream)
+        self.idle_task: Any = IdleDeadline(context.terminated, config)
         self._unsent = bytearray()
         self._written = 0
         """Bytes that left the buffer since the beginning."""
@@ -96,6 +98,7 @@ class Connection(TCPServer):
             if others is not None:
                 raise others from group
         finally:
+            self.idle_task.end()
             self._door.leave(self)
             self._lose()
             self._reset()
@@ -213,16 +216,16 @@ class Connection(TCPServer):
             if self._unsent:
                 self._empty_soon()
             try:
-                with suppress(*_LOST):
+                with self.idle_task.scope, suppress(*_LOST):
                     while await self._read_some():
                         pass
             finally:
                 self._tasks = None
             self._read_all.set()
+            if self.idle_task.scope.cancelled_caught:
+                await self._initiate_server_close()
             self._lose()
             nursery.cancel_scope.cancel()
-        # hypercorn's idle timer would keep the connection of a client that has left until it is over.
-        await self.idle_task.stop()
         await self.protocol.handle(Closed())
 
     async def _read_some(self) -> bool:

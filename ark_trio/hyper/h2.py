@@ -112,6 +112,10 @@ class EndingH2Protocol(H2Protocol):
             buffer = self.stream_buffers.get(event.stream_id)
             if buffer is not None and not buffer.complete:
                 await self._give_up(event.stream_id, ErrorCodes.INTERNAL_ERROR)
+            elif buffer is not None:
+                await self._send_data(
+                    event.stream_id
+                )  # the end, before hypercorn may close the connection
         await super().stream_send(event)
         if isinstance(event, StreamClosed):
             await self._flush()
@@ -206,7 +210,7 @@ class EndingH2Protocol(H2Protocol):
             await self.send(RawData(frame.serialize()))
 
     async def _close_if_left(self) -> None:
-        if self._leaving and not self.streams and not self.closed:
+        if self._leaving and not self.streams and not self.stream_buffers and not self.closed:
             await self.send(Closed())
 
     async def _is_flood(self, kind: str | None) -> bool:
@@ -237,6 +241,7 @@ class EndingH2Protocol(H2Protocol):
             if stream is not None and not stream.closed:
                 self._reset(stream_id, ErrorCodes.NO_ERROR)
                 await self._flush()
+            await self._close_if_left()
 
     async def _forget(self, stream_id: int) -> None:
         """Drop what is left of a stream that the client has reset, and see whether the connection is idle now."""

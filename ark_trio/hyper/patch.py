@@ -12,6 +12,7 @@ import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.trio.run
+import hypercorn.trio.tcp_server
 import structlog
 
 from ark_trio.config import Limits
@@ -21,7 +22,9 @@ from ark_trio.hyper.connection import Connection
 from ark_trio.hyper.descriptors import quiet_accept, raise_descriptor_limit
 from ark_trio.hyper.h1 import CarefulH11Protocol
 from ark_trio.hyper.h2 import BoundedBuffer, EndingH2Protocol
-from ark_trio.hyper.stream import HearingStream
+from ark_trio.hyper.idle import EndingContext
+from ark_trio.hyper.inbox import InboxTaskGroup
+from ark_trio.hyper.stream import EndingStream
 
 log = structlog.get_logger()
 
@@ -52,8 +55,9 @@ def mend_protocols() -> None:
     setattr(hypercorn.protocol, "H11Protocol", CarefulH11Protocol)  # noqa: B010 (not a name that it exports)
     setattr(hypercorn.protocol, "H2Protocol", EndingH2Protocol)  # noqa: B010
     setattr(hypercorn.protocol.h2, "StreamBuffer", BoundedBuffer)  # noqa: B010
+    setattr(hypercorn.trio.tcp_server, "TaskGroup", InboxTaskGroup)  # noqa: B010
     for module in (hypercorn.protocol.h11, hypercorn.protocol.h2):
-        setattr(module, "HTTPStream", HearingStream)  # noqa: B010
+        setattr(module, "HTTPStream", EndingStream)  # noqa: B010
 
 
 def mend_command(limits: Limits) -> bool:
@@ -65,5 +69,6 @@ def mend_command(limits: Limits) -> bool:
     set_limits(hypercorn.config.Config, limits)
     mend_protocols()
     setattr(hypercorn.trio.run, "TCPServer", Connection)  # noqa: B010
+    setattr(hypercorn.trio.run, "WorkerContext", EndingContext)  # noqa: B010
     setattr(hypercorn.asyncio.run, "TCPServer", AsyncioConnection)  # noqa: B010
     return True

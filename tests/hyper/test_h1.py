@@ -8,12 +8,12 @@ import orjson
 import pytest
 import trio
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from ark_trio.config import Limits
 from ark_trio.hyper.config import HyperConfig, set_limits
 from ark_trio.hyper.h1 import CarefulH11Protocol
+from ark_trio.hyper.idle import EndingContext
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 from tests.support.stack import RawClient, Stack, open_stack
 from tests.support.wire import chat, post
@@ -380,7 +380,7 @@ async def test_a_head_that_is_whole_just_in_time_is_served():
     async def put(_message: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    context = WorkerContext(None)
+    context = EndingContext()
     context.sleep = wait  # type: ignore[method-assign, assignment]  # virtual
     config = HyperConfig()
     set_limits(config, Limits())

@@ -18,7 +18,7 @@ from attrs import define, field
 
 from ark_trio.config import Settings
 from ark_trio.hyper.connection import Connection
-from ark_trio.hyper.stream import HearingStream
+from ark_trio.hyper.stream import EndingStream
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.relay.record import Record
 from ark_trio.relay.steps import Steps
@@ -27,7 +27,7 @@ from ark_trio.serve import Server
 from ark_trio.settings.address import Address
 from ark_trio.systemd import open_notifier
 
-LIVE = (Connection, HearingStream, Record, Mailbox, Steps)
+LIVE = (Connection, EndingStream, Record, Mailbox, Steps)
 """What a request is made of: none may outlive it."""
 
 
