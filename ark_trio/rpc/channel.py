@@ -108,7 +108,11 @@ class LimitedChannel(Channel):
     def close(self) -> None:
         """End all connections."""
         for protocol in tuple(self.connections):
+            transport = protocol.transport
             protocol.processor.close()
+            if self._ssl is not None:
+                # By TLS asyncio would wait for the other side's goodbye, longer than its loop may live.
+                transport.abort()
 
     def __del__(self) -> None:
         """Nothing: who opened the channel has closed it."""
