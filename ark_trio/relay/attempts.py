@@ -26,6 +26,7 @@ from ark_trio.fleet.decoder import Decoder, Lease
 from ark_trio.fleet.fleet import Fleet
 from ark_trio.protocol.ark_message import Message
 from ark_trio.relay.ask import Ask
+from ark_trio.rpc.call import Letter
 from ark_trio.rpc.channel import UNREACHABLE
 from ark_trio.rpc.mailbox import FailingSink, Sink
 from ark_wire import ark_pb2
@@ -130,10 +131,11 @@ class Attempts:
             return attempt.kept
 
     async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:
-        request = await self._spell(ask)
         if not ask.unary:
-            await lease.channel.stream_known(request, attempt, metadata=ask.metadata)
+            letter = Letter((await self._spell(ask)).SerializeToString())
+            await lease.channel.stream_known(letter, attempt, metadata=ask.metadata)
             return
+        request = await self._spell(ask)
         try:
             attempt.feed(await lease.channel.call(request, metadata=ask.metadata))
         except ArkError as error:

@@ -30,6 +30,20 @@ Metadata = Sequence[tuple[str, str]]
 Headers = list[tuple[str, str]]
 
 
+class Letter:
+    """A request on its way. Whoever sends it takes it out: an answer may last for minutes, and a prompt may be long."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def take(self) -> bytes:
+        """Return it, behind gRPC's prefix; once."""
+        data, self._data = self._data, b""
+        return b"\0" + len(data).to_bytes(4, "big") + data
+
+
 class Call(Generic[M]):
     """A stream, as grpclib's connection knows it, and what its owner does with it."""
 
@@ -78,7 +92,7 @@ class Call(Generic[M]):
 
     # The owner's side.
 
-    async def run(self, route: str, request: bytes, metadata: Metadata) -> None:
+    async def run(self, route: str, letter: Letter, metadata: Metadata) -> None:
         """Make the call, feeding the sink, until the engine has ended it well. Leaves nothing of it on the connection.
 
         Raises:
@@ -89,7 +103,7 @@ class Call(Generic[M]):
         release = self._protocol.processor.register(cast(Any, self))
         self._protocol.connection.headers_send_process()
         try:
-            await self._send(b"\0" + len(request).to_bytes(4, "big") + request)
+            await self._send(letter.take())
             await self._receive()
         except StreamTerminatedError:
             self._raise_what_was_said()

@@ -30,7 +30,7 @@ from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.ark_reader import MessageReader
 from ark_trio.protocol.value import from_value
 from ark_trio.rpc.bridge import Bridge
-from ark_trio.rpc.call import Call, Metadata
+from ark_trio.rpc.call import Call, Letter, Metadata
 from ark_trio.rpc.channel import ChannelOptions, LimitedChannel
 from ark_trio.rpc.connection import ClientProtocol
 from ark_trio.rpc.mailbox import Kept, Sink
@@ -77,13 +77,14 @@ class ArkChannel:
         Ends by `sink.end()` or `sink.fail(error)`, never by an `ArkError`. Cancelled, it resets the gRPC stream with code
         CANCEL before it returns.
         """
-        await self._stream(request, sink, Response.FromString, metadata)
+        letter = Letter(request.SerializeToString())
+        await self._stream(letter, sink, Response.FromString, metadata)
 
     async def stream_known(
-        self, request: Request, sink: Sink[Message], *, metadata: Metadata = ()
+        self, letter: Letter, sink: Sink[Message], *, metadata: Metadata = ()
     ) -> None:
         """As `stream`, but messages that are known by their shape are not parsed. Trio-flavoured."""
-        await self._stream(request, sink, self._reader.read, metadata)
+        await self._stream(letter, sink, self._reader.read, metadata)
 
     async def call(self, request: Request, *, metadata: Metadata = ()) -> Response:
         """Run a unary Call. Trio-flavoured; the caller sets the deadline.
@@ -116,10 +117,10 @@ class ArkChannel:
         return bool(answer.status == HealthCheckResponse.SERVING)
 
     async def _stream(
-        self, request: Request, sink: Sink[M], parse: Callable[[bytes], M], metadata: Metadata
+        self, letter: Letter, sink: Sink[M], parse: Callable[[bytes], M], metadata: Metadata
     ) -> None:
         try:
-            await self._make(_STREAMING_CALL, request, sink, parse, metadata)
+            await self._make(_STREAMING_CALL, letter, sink, parse, metadata)
         except ArkError as error:
             sink.fail(error)
         else:
@@ -129,7 +130,8 @@ class ArkChannel:
         self, route: str, request: Any, parse: Callable[[bytes], M], metadata: Metadata = ()
     ) -> M:
         kept = Kept[M]()
-        await self._make(route, request, kept, parse, metadata)
+        letter = Letter(request.SerializeToString())
+        await self._make(route, letter, kept, parse, metadata)
         if not kept.messages:
             raise BadBackend("The engine answered nothing.")
         return kept.messages[0]
@@ -137,7 +139,7 @@ class ArkChannel:
     async def _make(
         self,
         route: str,
-        request: Any,
+        letter: Letter,
         sink: Sink[M],
         parse: Callable[[bytes], M],
         metadata: Metadata,
@@ -146,7 +148,7 @@ class ArkChannel:
         protocol = self._grpc.with_room() or await self._connect()
         with _errors_become_ours():
             call = Call(self._grpc, protocol, sink, parse)
-            await call.run(route, request.SerializeToString(), metadata)
+            await call.run(route, letter, metadata)
 
     async def _connect(self) -> ClientProtocol:
         """Return a connection with room. Others may take what is made for us, so it may need several turns."""
