@@ -21,3 +21,20 @@ async def test_a_stream_lets_go_of_its_request_once_it_has_begun():
             kept = [o for o in gc.get_objects() if isinstance(o, (ChatRequest, Message, Request))]
             assert [type(one).__name__ for one in kept] == []
             await client.stream.aclose()
+
+
+async def test_no_bytes_of_the_prompt_are_kept_once_the_engine_has_them():
+    async with open_fake_decoder(saying("a", then=hang)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            client = await stack.connect()
+            await client.send(post(chat("a long prompt", model=MODEL, stream=True)))
+            await client.read_until(b'"content":"a"')
+            gc.collect()
+            found = {
+                held
+                for holder in gc.get_objects()
+                for held in gc.get_referents(holder)
+                if isinstance(held, bytes) and b"a long prompt" in held
+            }
+            assert found <= {b"a long prompt"}  # the engine's, which is in this process too
+            await client.stream.aclose()
