@@ -65,8 +65,13 @@ def _pieces(message: Message) -> Iterator[tuple[str, int]]:
 
 def _spelled(messages: Sequence[Message]) -> str:
     return "\n".join(
-        f"{message.role}\n{piece}" for message in messages for piece, _ in _pieces(message)
+        f"{message.role}\n{_ends(piece)}" for message in messages for piece, _ in _pieces(message)
     )
+
+
+def _ends(text: str) -> str:
+    """Return a text without what is between its ends; the ends of a whole are those of its parts."""
+    return text if len(text) <= 2 * _END_CHARS else text[:_END_CHARS] + text[-_END_CHARS:]
 
 
 def _hashed_start(text: str) -> bytes | None:
@@ -74,6 +79,5 @@ def _hashed_start(text: str) -> bytes | None:
 
 
 def _hashed(text: str) -> bytes:
-    ends = text if len(text) <= 2 * _END_CHARS else text[:_END_CHARS] + text[-_END_CHARS:]
     # A lone surrogate can be in JSON; here it only has to be told from others.
-    return blake2b(ends.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(_ends(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ark_trio.protocol import json_bounds
 from ark_trio.protocol.json_bounds import has_more_values
 
 json_values = st.recursive(
@@ -30,6 +31,16 @@ def test_the_count_is_that_of_the_value_whatever_its_strings_say(value: object):
     exact = marks(value)
     assert not has_more_values(text, exact)
     assert exact == 0 or has_more_values(text, exact - 1)
+
+
+@given(json_values, st.integers(1, 9))
+def test_it_does_not_matter_where_pieces_end(value: object, size: int):
+    text = b" " * 300 + orjson.dumps(value)
+    exact = marks(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_bounds, "_PIECE_BYTES", size)
+        assert not has_more_values(text, exact)
+        assert exact == 0 or has_more_values(text, exact - 1)
 
 
 @given(st.binary(max_size=200), st.integers(0, 20))
