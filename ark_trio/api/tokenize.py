@@ -1,6 +1,7 @@
 """POST /tokenize and /detokenize."""
 
 from functools import partial
+from typing import Final
 
 from quart import Blueprint, Response
 
@@ -8,7 +9,10 @@ from ark_trio.api.body import read_json
 from ark_trio.api.calls import ask_for, note_request, take_reply
 from ark_trio.api.replies import json_reply
 from ark_trio.protocol.ark_request import encode_detokenize, encode_tokenize
+from ark_trio.protocol.callers_words import own_names
+from ark_trio.protocol.parameter import parameters_of
 from ark_trio.protocol.tokenize import (
+    TokenizeBody,
     detokenize_body,
     parse_detokenize,
     parse_tokenize,
@@ -17,13 +21,15 @@ from ark_trio.protocol.tokenize import (
 
 blueprint = Blueprint("tokenize", __name__)
 
+_NAMES: Final = own_names(parameters_of(TokenizeBody))
+
 
 @blueprint.post("/tokenize")
 @blueprint.post("/v1/tokenize")
 async def tokenize() -> Response:
     """Cut text, or a conversation as its template spells it, into tokens."""
     asked = await read_json(parse_tokenize)
-    note_request(asked.model)
+    note_request(asked.model, names=lambda: _NAMES)
     ask = ask_for(asked.model, partial(encode_tokenize, asked), unary=True)
     return json_reply(tokenize_body(await take_reply(ask)))
 

@@ -5,7 +5,7 @@ The names are those of OpenAI's API description 2.3.0, then extras that are in w
 # ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from attrs import NOTHING, frozen
 
@@ -15,7 +15,6 @@ from ark_trio.protocol.function_call import (
     function_call_inputs,
     functions_inputs,
     parse_function_call,
-    parse_functions,
 )
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import (
@@ -26,7 +25,8 @@ from ark_trio.protocol.parameter import (
     parameters_of,
     refused,
 )
-from ark_trio.protocol.sampling_body import SamplingBody
+from ark_trio.protocol.rules import having, without
+from ark_trio.protocol.sampling_body import CONSTRAINED_ONCE, SamplingBody
 from ark_trio.protocol.structure import NOT_EMPTY, Bounds, structure
 from ark_trio.protocol.thinking import Thinking, effort_inputs, parse_thinking, thinking_inputs
 from ark_trio.protocol.tool import (
@@ -36,9 +36,13 @@ from ark_trio.protocol.tool import (
     NamedChoice,
     Tool,
     check_tool_choice,
+    parse_functions,
     parse_tool_choice,
     parse_tools,
 )
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""OpenAI's words, and DeepSeek's "max"."""
 
 
 def parse_messages(value: Any) -> tuple[Message, ...]:
@@ -52,6 +56,21 @@ def parse_messages(value: Any) -> tuple[Message, ...]:
 @frozen(kw_only=True)
 class ChatBody(SamplingBody):
     """A conversation to answer; null is as good as absent."""
+
+    # Three ways to have calls, times six to have a constraint: generators of requests stop at some twenty combinations, so that
+    # top_logprobs needs logprobs is told in words only.
+    RULES: ClassVar = {
+        "allOf": [
+            {
+                "anyOf": [
+                    without("tools", "tool_choice", "functions", "function_call"),
+                    having(without("functions", "function_call"), tools={"type": "array"}),
+                    having(without("tools", "tool_choice"), functions={"type": "array"}),
+                ]
+            },
+            CONSTRAINED_ONCE,
+        ]
+    }
 
     messages: tuple[Message, ...] = acted_on(
         "the conversation",
@@ -102,12 +121,12 @@ class ChatBody(SamplingBody):
         shape=Literal["none", "auto"] | FunctionName | None,
         note="deprecated: as tool_choice; needs functions",
     )
-    reasoning_effort: str | None = forwarded(
+    reasoning_effort: Effort | None = forwarded(
         "string_",
         spread=effort_inputs,
         note="none also tells the chat template not to think, as thinking does",
     )
-    verbosity: str | None = forwarded("string_")
+    verbosity: Literal["low", "medium", "high"] | None = forwarded("string_")
 
     chat_template_kwargs: dict[str, Any] | None = forwarded("struct_")
     continue_final_message: bool | None = forwarded("bool_")
@@ -121,11 +140,15 @@ class ChatBody(SamplingBody):
         note="as thinking and enable_thinking in chat_template_kwargs; auto leaves it to the model",
     )
 
-    safety_identifier: Any = no_effect("identifies the end user to a provider")
-    prompt_cache_key: Any = no_effect("a hint; prefixes are cached by their tokens")
-    prompt_cache_options: Any = no_effect("a hint; prefixes are cached by their tokens")
-    prompt_cache_retention: Any = no_effect("a hint; prefixes are cached by their tokens")
-    service_tier: str | None = acted_on("flex is served after others, where requests wait")
+    safety_identifier: str | None = no_effect("identifies the end user to a provider")
+    prompt_cache_key: str | None = no_effect("a hint; prefixes are cached by their tokens")
+    prompt_cache_options: dict[str, Any] | None = no_effect(
+        "a hint; prefixes are cached by their tokens"
+    )
+    prompt_cache_retention: str | None = no_effect("a hint; prefixes are cached by their tokens")
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = acted_on(
+        "flex is served after others, where requests wait"
+    )
 
     audio: Any = refused("audio is not available here")
     modalities: Any = refused("only text is available here", unless=(["text"],))

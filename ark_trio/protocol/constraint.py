@@ -6,24 +6,27 @@ Source: docs/engine.md, "Request inputs".
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-import attrs
 import orjson
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.rules import Schema, having
 from ark_trio.protocol.structure import NOT_EMPTY, SHAPE, STRUCTURE, expect_object, structure
 
 
 def parse_schema(value: Any) -> dict[str, Any] | None:
     """Return a JSON schema; some clients send it as text."""
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            raise unexpected("a JSON schema", value) from None
-    return None if value is None else expect_object(value)
+    if not isinstance(value, str):
+        return None if value is None else expect_object(value)
+    try:
+        schema = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        schema = None
+    if not isinstance(schema, dict):
+        raise unexpected("a JSON schema", value)
+    return schema
 
 
 def parse_choice(value: Any) -> tuple[str, ...] | None:
@@ -36,9 +39,33 @@ def parse_choice(value: Any) -> tuple[str, ...] | None:
     return choices
 
 
+_UNSET: Final[Schema] = {"enum": [None, False]}
+
+
+def _only(name: str, kind: Schema) -> Schema:
+    """Admit objects in which `name` is set and none of the others."""
+    return having(**{name: kind}) | {
+        "properties": {name: kind} | {other: _UNSET for other in _KINDS if other != name}
+    }
+
+
+_KINDS: Final[Mapping[str, Schema]] = {
+    "json": {"type": ["object", "string"]},
+    "regex": {"type": "string"},
+    "choice": {"type": "array"},
+    "grammar": {"type": "string"},
+    "json_object": {"const": True},
+}
+
+
 @frozen(kw_only=True)
 class StructuredOutputs:
     """One constraint on the answer's text."""
+
+    RULES: ClassVar = {
+        "anyOf": [_only(name, kind) for name, kind in _KINDS.items()],
+        "additionalProperties": _UNSET,
+    }
 
     json: dict[str, Any] | None = field(
         default=None, metadata={STRUCTURE: parse_schema, SHAPE: dict[str, Any] | str | None}
@@ -62,11 +89,7 @@ class StructuredOutputs:
     @property
     def given(self) -> tuple[str, ...]:
         """The constraints that are set."""
-        values = attrs.asdict(self, recurse=False)
-        return tuple(name for name, value in values.items() if value not in (None, False))
-
-
-_KNOWN: Final = frozenset(attrs.fields_dict(StructuredOutputs))
+        return tuple(name for name in _KINDS if getattr(self, name) not in (None, False))
 
 
 def parse_structured_outputs(value: Any) -> StructuredOutputs | None:
@@ -74,7 +97,7 @@ def parse_structured_outputs(value: Any) -> StructuredOutputs | None:
     if value is None:
         return None
     for name, setting in expect_object(value).items():
-        if name not in _KNOWN and setting not in (None, False):
+        if name not in _KINDS and setting not in (None, False):
             raise Fault("is not available here", place=name)
     return structure(value, StructuredOutputs)
 

@@ -39,6 +39,8 @@ def echo(value: Any) -> str:
         return "an object"
     if isinstance(value, str) and len(value) > MAX_ECHO:
         return orjson.dumps(value[:MAX_ECHO]).decode() + "…"
+    if type(value) is int:
+        return str(value)[:MAX_ECHO]  # the JSON writer stops at 64 bits
     return orjson.dumps(value).decode()
 
 

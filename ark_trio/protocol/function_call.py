@@ -11,17 +11,7 @@ from attrs import evolve
 from ark_trio.protocol.fault import Fault, unexpected
 from ark_trio.protocol.message import Message, ToolCall
 from ark_trio.protocol.structure import structure
-from ark_trio.protocol.tool import Function, FunctionName
-
-
-def parse_functions(value: Any) -> list[dict[str, Any]] | None:
-    """Check `functions` and return it as it stands."""
-    if value is None:
-        return None
-    if not structure(value, tuple[Function, ...]):
-        raise Fault("expected at least one function, got an empty list")
-    functions: list[dict[str, Any]] = value
-    return functions
+from ark_trio.protocol.tool import FunctionName
 
 
 def parse_function_call(value: Any) -> Any:
@@ -67,9 +57,7 @@ def in_todays_words(messages: Sequence[Message]) -> Iterator[Message]:
     call_id = ""
     for position, message in enumerate(messages):
         if message.role == "function":
-            yield evolve(
-                message, role="tool", content=message.content or "", tool_call_id=call_id or None
-            )
+            yield evolve(message, role="tool", content=message.content or "", tool_call_id=call_id)
         elif message.function_call is not None:
             call_id = f"call_{position}"
             call = ToolCall(id=call_id, function=message.function_call)

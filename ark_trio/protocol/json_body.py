@@ -1,5 +1,6 @@
 """A request body, from bytes to a checked class of its endpoint."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,11 @@ T = TypeVar("T")
 
 MAX_DEPTH: Final = 64
 """Levels of arrays and objects, where the caller sets no other."""
+_AS_ZEROS: Final = bytes(ord("0") if chr(code).isdigit() else code for code in range(128)) + bytes(
+    128
+)
+_LONG_NUMBER: Final = b"0" * len(str(2**63))
+"""Only a number of so many digits can be beyond 64 bits."""
 _MAX_UNKNOWN: Final = 32
 _MAX_UNKNOWN_NAME: Final = 64
 
@@ -26,6 +32,7 @@ def parse_body(body: bytes, kind: type[T], max_depth: int = MAX_DEPTH) -> tuple[
     raw = _load_object(body)
     if _is_deeper(raw, max_depth):
         raise InvalidRequest(f"The body is nested more than {max_depth} levels deep.")
+    raw = _exact(body, raw)
     try:
         return structure(raw, kind), raw
     except Exception as error:
@@ -63,6 +70,19 @@ def _load_object(body: bytes) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return raw
+
+
+def _exact(body: bytes, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return `raw` with integers as the body has them: orjson makes floats of those beyond 64 bits, silently others.
+
+    They are refused where they matter, by name: the contract has no room for them.
+    """
+    if _LONG_NUMBER not in body.translate(_AS_ZEROS):
+        return raw
+    exact: dict[str, Any] = json.loads(
+        body
+    )  # orjson has seen to its depth, and to less than 310 digits
+    return exact
 
 
 def _is_binary(body: bytes) -> bool:

@@ -1,10 +1,11 @@
 """The messages of a conversation, as clients send them and as engines read them."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.rules import Schema, having
 from ark_trio.protocol.structure import (
     KIND,
     NOT_EMPTY,
@@ -16,6 +17,22 @@ from ark_trio.protocol.structure import (
 )
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+_SET: Final[Schema] = {"type": ["string", "array"]}
+_TEXT: Final[Schema] = {"type": "string"}
+_WORDS: Final[Schema] = {"type": "string", "minLength": 1}
+_BY_ROLE: Final[tuple[Schema, ...]] = (
+    having(role={"enum": ["system", "developer", "user"]}, content=_SET),
+    having(role={"const": "tool"}, content=_SET, tool_call_id=_TEXT),
+    having(role={"const": "function"}, name=_TEXT),
+    having(role={"const": "assistant"}, content=_SET),
+    having(role={"const": "assistant"}, tool_calls={"type": "array", "minItems": 1}),
+    having(role={"const": "assistant"}, function_call={"type": "object"}),
+    *(
+        having(role={"const": "assistant"}, **{name: _WORDS})
+        for name in ("reasoning_content", "reasoning", "refusal")
+    ),
+)
 
 
 @frozen(kw_only=True)
@@ -140,6 +157,8 @@ def _no_audio(value: Any) -> None:
 class Message:
     """One turn. Everything that a template can show the model is carried on."""
 
+    RULES: ClassVar = {"anyOf": list(_BY_ROLE)}
+
     role: Role
     content: str | tuple[Part, ...] | None = field(
         default=None, metadata={STRUCTURE: _content, SHAPE: _CONTENT}
@@ -159,10 +178,14 @@ class Message:
     audio: None = field(default=None, metadata={STRUCTURE: _no_audio})
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a turn that says nothing."""
+        """Refuse a turn that says nothing, and a result that doesn't say whose it is."""
         silent = self.role == "function" or (self.role == "assistant" and self._says_something_else)
         if self.content is None and not silent:
             raise Fault("is required", place="content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise Fault("is required when role is tool", place="tool_call_id")
+        if self.role == "function" and self.name is None:
+            raise Fault("is required when role is function", place="name")
 
     @property
     def thoughts(self) -> str | None:
@@ -194,7 +217,7 @@ class Message:
         optional = {
             "name": self.name,
             "tool_calls": [call.as_json() for call in self.tool_calls] or None,
-            "tool_call_id": self.tool_call_id,
+            "tool_call_id": self.tool_call_id or None,
             "reasoning_content": self.thoughts or None,
             "refusal": self.refusal or None,
             "function_call": self.function_call and self.function_call.as_json(),

@@ -87,9 +87,10 @@ def acted_on(
     return _declare(parameter, parse, default)
 
 
-def no_effect(note: str) -> Any:
-    """Declare a parameter that can't change the answer; any value passes."""
-    return _declare(Parameter(treatment=Treatment.NO_EFFECT, note=note), None, None)
+def no_effect(note: str, *, parse: Callable[[Any], Any] | None = None, shape: Any = None) -> Any:
+    """Declare a parameter that can't change the answer. Its type is checked: whoever errs in it errs elsewhere too."""
+    parameter = Parameter(treatment=Treatment.NO_EFFECT, note=note, shape=shape)
+    return _declare(parameter, parse, None)
 
 
 def refused(why: str, *, unless: Collection[Any] = ()) -> Any:

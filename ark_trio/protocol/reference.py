@@ -55,7 +55,7 @@ _DEVIATIONS: Final = (
     ("an answer without finish_reason", "an error, never a made-up stop"),
     (
         "integers beyond 64 bits and floats beyond 32 bits",
-        "a 400 at their place, for the engines' contract has no room for them; within schemas, integers beyond 64 bits are rounded",
+        "a 400 at their place, within schemas too: the engines' contract has no room for them",
     ),
     (
         "white space around tool calls and reasoning marks",

@@ -19,7 +19,18 @@ from ark_trio.protocol.constraint import (
 )
 from ark_trio.protocol.fault import Fault, unexpected
 from ark_trio.protocol.parameter import acted_on, forwarded, no_effect
-from ark_trio.protocol.structure import NOT_EMPTY, Bounds, expect_object, expect_text, structure
+from ark_trio.protocol.rules import NULL, at_most_one, having
+from ark_trio.protocol.structure import (
+    NOT_EMPTY,
+    TOKENS,
+    Bounds,
+    each,
+    each_entry,
+    expect_object,
+    expect_text,
+    parse_tokens,
+    structure,
+)
 from ark_trio.protocol.tool import ResponseFormat
 
 MAX_CHOICES: Final = 128
@@ -38,13 +49,20 @@ _CONSTRAINTS: Final = (
 )
 """Ways to say what the answer's text must look like."""
 
+CONSTRAINED_ONCE: Final = at_most_one(
+    dict.fromkeys(_CONSTRAINTS, NULL)
+    | {"response_format": {"anyOf": [NULL, having(type={"const": "text"})]}}
+)
 MODEL_SHAPE: Final = {"type": "string", "minLength": 1}
-_STOPS: Final = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "maxItems": _MAX_STOPS},
-        {"type": "null"},
-    ]
+_STOP: Final = {"type": "string", "minLength": 1}
+_STOPS: Final = {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": _MAX_STOPS}, NULL]}
+_MAX_PAIRS, _MAX_KEY, _MAX_TEXT = 16, 64, 512
+"""Of metadata. Source: OpenAI's API description 2.3.0, Metadata."""
+_METADATA: Final = {
+    "type": ["object", "null"],
+    "maxProperties": _MAX_PAIRS,
+    "propertyNames": {"maxLength": _MAX_KEY},
+    "additionalProperties": {"type": "string", "maxLength": _MAX_TEXT},
 }
 _BIASES: Final = {
     "type": ["object", "null"],
@@ -60,28 +78,36 @@ def parse_model(value: Any) -> str:
     return str(value)
 
 
-def _stop(value: Any) -> str | tuple[str, ...] | None:
-    if value is None or isinstance(value, str):
-        return value
+def _stops(value: Any) -> str | tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _stop(value)
     if not isinstance(value, list):
         raise unexpected("text or a list of texts", value)
-    stops = structure(value, tuple[str, ...])
+    stops = each(value, _stop)
     if len(stops) > _MAX_STOPS:
         raise Fault(f"expected at most {_MAX_STOPS} texts, got {len(stops)}")
     return stops or None
 
 
+def _stop(value: Any) -> str:
+    if not expect_text(value):
+        raise unexpected("text that an answer can end at", value)
+    return str(value)
+
+
 def _logit_bias(value: Any) -> dict[int, float] | None:
     if value is None:
         return None
-    return {_token_id(key): _bias(bias) for key, bias in expect_object(value).items()} or None
+    return each_entry(value, lambda key, bias: (_token_id(key), _bias(bias))) or None
 
 
 def _token_id(key: str) -> int:
     # int() alone would take " 1", "1_0" and other scripts' digits, and refuse thousands of digits in its own words.
     digits = key.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(2**31))):
-        raise unexpected("token ids, integers, as keys", key)
+        raise Fault("expected a token id, an integer, as the key")
     return int(key)
 
 
@@ -97,6 +123,22 @@ def _bias(value: Any) -> float:
     if not _BIAS.admit(number):
         raise unexpected(str(_BIAS), value)
     return number
+
+
+def _metadata(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if len(expect_object(value)) > _MAX_PAIRS:
+        raise Fault(f"expected at most {_MAX_PAIRS} pairs, got {len(value)}")
+    return each_entry(value, _pair)
+
+
+def _pair(key: str, text: Any) -> tuple[str, str]:
+    if len(key) > _MAX_KEY:
+        raise Fault(f"expected a key of at most {_MAX_KEY} characters, got {len(key)}")
+    if len(expect_text(text)) > _MAX_TEXT:
+        raise Fault(f"expected at most {_MAX_TEXT} characters, got {len(text)}")
+    return key, text
 
 
 @frozen(kw_only=True)
@@ -129,7 +171,7 @@ class SamplingBody:
     presence_penalty: float | None = forwarded("float_", bounds=_PENALTY)
     frequency_penalty: float | None = forwarded("float_", bounds=_PENALTY)
     stop: str | tuple[str, ...] | None = forwarded(
-        "string_", "string_list", parse=_stop, shape=_STOPS
+        "string_", "string_list", parse=_stops, shape=_STOPS
     )
     logit_bias: dict[int, float] | None = forwarded("int64_dict", parse=_logit_bias, shape=_BIASES)
 
@@ -139,7 +181,12 @@ class SamplingBody:
     length_penalty: float | None = forwarded("float_")
     min_tokens: int | None = forwarded("int64_", bounds=Bounds(minimum=0))
     max_prompt_tokens: int | None = forwarded("int64_", bounds=_POSITIVE)
-    stop_token_ids: tuple[int, ...] | None = forwarded("int64_list", "value_list")
+    stop_token_ids: tuple[int, ...] | None = forwarded(
+        "int64_list",
+        "value_list",
+        parse=lambda value: None if value is None else parse_tokens(value),
+        shape={"anyOf": [TOKENS, NULL]},
+    )
     include_stop_str_in_output: bool | None = forwarded("bool_")
     ignore_eos: bool | None = forwarded("bool_")
     skip_special_tokens: bool | None = forwarded("bool_")
@@ -170,9 +217,11 @@ class SamplingBody:
     priority: int | None = forwarded("int64_", note="above 0 it is served after others here too")
     cache_salt: str | None = forwarded("string_")
 
-    metadata: Any = no_effect("kept by nobody here")
-    user: Any = no_effect("identifies the end user to a provider")
-    request_id: Any = no_effect("the header x-request-id names a request")
+    metadata: dict[str, str] | None = no_effect(
+        "kept by nobody here", parse=_metadata, shape=_METADATA
+    )
+    user: str | None = no_effect("identifies the end user to a provider")
+    request_id: str | None = no_effect("the header x-request-id names a request")
 
     @property
     def batch(self) -> bool:

@@ -1,7 +1,7 @@
 """JSON schemas of the classes that bodies are structured into, and of those that describe answers.
 
-A class gives the schema that `structure` enforces: its attributes' types, `BOUNDS`, and `SHAPE` where the JSON differs from
-the attribute. Source: JSON Schema 2020-12, the dialect of OpenAPI 3.1.
+A class gives the schema that `structure` enforces: its attributes' types, `BOUNDS`, `SHAPE` where the JSON differs from the
+attribute, and its `RULES` (see `rules`). Source: JSON Schema 2020-12, the dialect of OpenAPI 3.1.
 """
 
 import builtins
@@ -81,7 +81,7 @@ class Schemas:
         ]
         if required:
             schema["required"] = required
-        return schema
+        return schema | getattr(kind, "RULES", {})
 
     def _property(self, attribute: "attrs.Attribute[Any]") -> Schema:
         parameter: Parameter | None = attribute.metadata.get(PARAMETER)

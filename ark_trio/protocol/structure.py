@@ -5,23 +5,34 @@ documentation `SHAPE` (the type, or the schema, of the JSON value, where it is n
 Unknown keys pass: clients send fields of other vendors.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import attrs
 from attrs import frozen
 from cattrs import Converter
-from cattrs.errors import IterableValidationError, IterableValidationNote
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 from cattrs.gen import make_dict_structure_fn, override
 
-from ark_trio.protocol.fault import MAX_FAULTS, unexpected
+from ark_trio.protocol.fault import MAX_ECHO, MAX_FAULTS, Fault, unexpected
 from ark_trio.protocol.float32 import FLOAT32_LIMIT
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 STRUCTURE: Final = "structure"
 BOUNDS: Final = "bounds"
 SHAPE: Final = "shape"
+NAME: Final = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"}
+"""Schema of the names of functions and schemas."""
+TOKENS: Final = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}}
+"""Schema of token ids."""
 NOT_EMPTY: Final = "not empty"
 """In `Annotated`: a list with at least one item."""
 KIND: Final = "kind"
@@ -81,6 +92,23 @@ def each(value: Any, item: Callable[[Any], T]) -> tuple[T, ...]:
     return tuple(items)
 
 
+def each_entry(value: Any, entry: Callable[[str, Any], tuple[K, T]]) -> dict[K, T]:
+    """Structure an object, entry by entry. Gives up as `each` does; keys are the caller's, so a place has them cut."""
+    entries: list[tuple[K, T]] = []
+    faults: list[Exception] = []
+    for key, raw in expect_object(value).items():
+        try:
+            entries.append(entry(key, raw))
+        except Exception as error:  # noqa: BLE001 - collected, and raised below
+            error.add_note(AttributeValidationNote("", key[:MAX_ECHO], None))
+            faults.append(error)
+            if len(faults) > MAX_FAULTS:
+                break
+    if faults:
+        raise ClassValidationError("", faults, dict)
+    return dict(entries)
+
+
 def expect_object(value: Any) -> dict[str, Any]:
     """Return `value` if it is a JSON object, else raise a Fault."""
     if not isinstance(value, dict):
@@ -95,6 +123,28 @@ def expect_text(value: Any) -> str:
     return value
 
 
+def parse_name(value: Any) -> str:
+    """Return the name of a function or a schema. Source: OpenAI's API description 2.3.0, FunctionObject."""
+    if not _NAME.fullmatch(expect_text(value)):
+        raise unexpected("1 to 64 letters of A to Z, a to z, digits, _ or -", value)
+    return str(value)
+
+
+def parse_tokens(value: Any) -> tuple[int, ...]:
+    """Return token ids."""
+    return each(value, _token)
+
+
+def _token(value: Any) -> int:
+    token = structure(value, int)
+    if token < 0:
+        raise unexpected("a token id, an integer from 0", value)
+    return token
+
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
 def _bool(value: Any, _: Any) -> bool:
     if not isinstance(value, bool):
         raise unexpected("true or false", value)
@@ -102,6 +152,8 @@ def _bool(value: Any, _: Any) -> bool:
 
 
 def _int(value: Any, _: Any) -> int:
+    if type(value) is float and value.is_integer():
+        value = int(value)  # for JSON 1.0 is an integer
     if type(value) is not int:
         raise unexpected("an integer", value)
     if not -(2**63) <= value < 2**63:
@@ -142,6 +194,20 @@ def _class_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _attribute_hook(attribute: Any, converter: Converter) -> Callable[[Any, Any], Any] | None:
+    hook = _value_hook(attribute, converter)
+    if attribute.default is not attrs.NOTHING:
+        return hook
+    fill = hook or converter.get_structure_hook(attribute.type)
+
+    def required(value: Any, kind: Any) -> Any:
+        if value is None:  # as good as absent
+            raise Fault("is required")
+        return fill(value, kind)
+
+    return required
+
+
+def _value_hook(attribute: Any, converter: Converter) -> Callable[[Any, Any], Any] | None:
     own = attribute.metadata.get(STRUCTURE)
     if own is not None:
         return lambda value, _: own(value)

@@ -4,7 +4,7 @@ The bodies and answers are those of vLLM's endpoints; OpenAI has none. Source: d
 """
 # ruff: noqa: RUF009 - the calls in the defaults declare attrs fields
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from attrs import NOTHING, frozen
 
@@ -14,8 +14,9 @@ from ark_trio.protocol.fault import Fault
 from ark_trio.protocol.json_body import MAX_DEPTH, parse_body
 from ark_trio.protocol.message import Message
 from ark_trio.protocol.parameter import acted_on, forwarded, refused
+from ark_trio.protocol.rules import NULL, at_most_one, having
 from ark_trio.protocol.sampling_body import MODEL_SHAPE, parse_model
-from ark_trio.protocol.structure import NOT_EMPTY
+from ark_trio.protocol.structure import NOT_EMPTY, TOKENS, parse_tokens
 from ark_trio.protocol.value import from_value
 from ark_wire import ark_pb2
 
@@ -27,6 +28,11 @@ def _optional_messages(value: Any) -> tuple[Message, ...] | None:
 @frozen(kw_only=True)
 class TokenizeBody:
     """What to cut into tokens."""
+
+    RULES: ClassVar = {
+        "anyOf": [having(prompt={"type": "string"}), having(messages={"type": "array"})],
+        "allOf": [at_most_one({"prompt": NULL, "messages": NULL})],
+    }
 
     model: str = acted_on(
         "chooses the decoders", default=NOTHING, parse=parse_model, shape=MODEL_SHAPE
@@ -55,7 +61,9 @@ class DetokenizeBody:
     model: str = acted_on(
         "chooses the decoders", default=NOTHING, parse=parse_model, shape=MODEL_SHAPE
     )
-    tokens: tuple[int, ...] = forwarded("int64_list", default=NOTHING)
+    tokens: tuple[int, ...] = forwarded(
+        "int64_list", parse=parse_tokens, default=NOTHING, shape=TOKENS
+    )
 
 
 def parse_tokenize(body: bytes, max_depth: int = MAX_DEPTH) -> TokenizeBody:

@@ -1,11 +1,13 @@
 """Tools, the choice among them, and the form that an answer must have: checked here, forwarded as they stand."""
 
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
-from ark_trio.protocol.structure import structure
+from ark_trio.protocol.rules import having, needs
+from ark_trio.protocol.structure import NAME, SHAPE, STRUCTURE, each, parse_name, structure
 
 _CHOICES: Final = ("none", "auto", "required")
 _ALLOWED: Final = "allowed_tools"
@@ -15,7 +17,7 @@ _ALLOWED: Final = "allowed_tools"
 class Function:
     """A function that the model may call."""
 
-    name: str
+    name: str = field(metadata={STRUCTURE: parse_name, SHAPE: NAME})
     description: str | None = None
     parameters: dict[str, Any] | None = None
     """JSON schema of its arguments."""
@@ -73,7 +75,7 @@ class AllowedChoice:
 class JsonSchema:
     """The schema that an answer must follow."""
 
-    name: str | None = None
+    name: str = field(metadata={STRUCTURE: parse_name, SHAPE: NAME})
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
@@ -81,6 +83,12 @@ class JsonSchema:
 @frozen(kw_only=True)
 class ResponseFormat:
     """The form that the answer must have."""
+
+    RULES: ClassVar = needs(
+        "type",
+        having(json_schema={"type": "object"}),
+        unless={"enum": ["text", "json_object"]},
+    )
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -95,10 +103,37 @@ def parse_tools(value: Any) -> list[dict[str, Any]] | None:
     """Check `tools` and return it as it stands."""
     if value is None:
         return None
-    if not structure(value, tuple[Tool, ...]):
+    checked = each(
+        value, _unlike_others(lambda raw: structure(raw, Tool).function, "function.name")
+    )
+    if not checked:
         raise Fault("expected at least one tool, got an empty list")
     tools: list[dict[str, Any]] = value
     return tools
+
+
+def parse_functions(value: Any) -> list[dict[str, Any]] | None:
+    """Check `functions`, the tools of 2023, and return it as it stands."""
+    if value is None:
+        return None
+    if not each(value, _unlike_others(lambda raw: structure(raw, Function), "name")):
+        raise Fault("expected at least one function, got an empty list")
+    functions: list[dict[str, Any]] = value
+    return functions
+
+
+def _unlike_others(parse: Callable[[Any], Function], place: str) -> Callable[[Any], Function]:
+    """Return a parser of functions that refuses a name that came before: a call could mean either."""
+    known: set[str] = set()
+
+    def parse_another(raw: Any) -> Function:
+        function = parse(raw)
+        if function.name in known:
+            raise unexpected("a name of its own", function.name, place=place)
+        known.add(function.name)
+        return function
+
+    return parse_another
 
 
 def parse_tool_choice(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """gRPC status ↔ our errors, both ways.
 
 Only statuses that blame the request carry the engine's own words to the client: there they are the answer ("context is 8192
-tokens, prompt has 9000"). Every other message may name hosts or paths, so it is logged and replaced.
+tokens, prompt has 9000"), as far as `hearsay` lets them. Every other message is logged and replaced.
 """
 
 import string
@@ -25,6 +25,7 @@ from ark_trio.errors import (
     Unavailable,
     UnknownModel,
 )
+from ark_trio.rpc.hearsay import is_harmless, told
 
 CODE_KEY = "ark-error-code"
 """Trailing metadata in which our engine names OpenAI's `error.code`."""
@@ -81,7 +82,7 @@ def error_from_status(
     """Return the client-visible error for a call that ended with `status` (not OK)."""
     kind, text = _TO_ERROR.get(status, (InternalError, "The engine failed."))
     if text is None:
-        text = " ".join((message or "The engine refused the request.").split())[:MAX_MESSAGE_CHARS]
+        text = (told(message or "") or "The engine refused the request.")[:MAX_MESSAGE_CHARS]
     code, param = _text(metadata.get(CODE_KEY)), _text(metadata.get(PARAM_KEY))
     if kind is NotFound and code == UnknownModel.default_code:
         kind = UnknownModel
@@ -107,4 +108,6 @@ def _encoded(value: str) -> str:
 
 
 def _text(value: str | bytes | None) -> str | None:
-    return unquote(value) if isinstance(value, str) else None
+    """Return a name that an engine gives, unless it is more than a name."""
+    name = unquote(value) if isinstance(value, str) else ""
+    return name if name and is_harmless(name) else None

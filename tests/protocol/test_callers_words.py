@@ -6,9 +6,11 @@ import orjson
 import pytest
 
 from ark_trio.errors import InvalidRequest
-from ark_trio.protocol.callers_words import callers_names, in_callers_words
+from ark_trio.protocol.callers_words import callers_names, in_callers_words, own_names
 from ark_trio.protocol.chat_body import PARAMETERS
 from ark_trio.protocol.chat_request import parse_chat
+from ark_trio.protocol.parameter import parameters_of
+from ark_trio.protocol.tokenize import DetokenizeBody, TokenizeBody
 
 
 def names(**fields: Any):
@@ -54,6 +56,14 @@ def test_what_has_one_name_is_not_listed():
         ),
         ({"guided_json": {}}, "response_formats", "no", "response_formats", "no"),
         ({"guided_json": {}}, None, "no", None, "no"),
+        ({"seed": 1}, "inputs.seed", "inputs.seed is odd.", "seed", "seed is odd."),
+        (
+            {"max_tokens": 5},
+            "inputs.max_new_tokens",
+            "inputs.max_new_tokens must be less.",
+            "max_tokens",
+            "max_tokens must be less.",
+        ),
     ],
 )
 def test_it_names_what_the_caller_wrote(fields, param, message, told_param, told):
@@ -65,3 +75,11 @@ def test_it_names_what_the_caller_wrote(fields, param, message, told_param, told
         told_param,
         "c",
     )
+
+
+def test_what_an_engine_says_of_text_to_cut_is_about_the_prompt():
+    names = own_names(parameters_of(TokenizeBody))
+    assert names == {"text": "prompt"}
+    seen = in_callers_words(InvalidRequest("text: too long.", param="text"), names)
+    assert (seen.param, seen.message) == ("prompt", "prompt: too long.")
+    assert own_names(parameters_of(DetokenizeBody)) == {}

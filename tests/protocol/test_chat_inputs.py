@@ -109,10 +109,13 @@ def test_malformed_messages_are_an_invalid_request(inputs, param):
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {
-            "role": st.sampled_from(["system", "user", "assistant", "tool"]),
+            "role": st.sampled_from(["system", "user", "assistant"]),
             "content": st.text(max_size=20),
         },
         optional={"name": st.text(min_size=1, max_size=5), "tool_call_id": st.just("c1")},
+    )
+    | st.fixed_dictionaries(
+        {"role": st.just("tool"), "content": st.text(), "tool_call_id": st.just("c1")}
     ),
     min_size=1,
     max_size=5,

@@ -35,6 +35,18 @@ def refuse(**fields):
     return caught.value
 
 
+def named(name):
+    return {"type": "function", "function": {"name": name}}
+
+
+def with_parameters(schema):
+    return {"type": "function", "function": {"name": "f", "parameters": schema}}
+
+
+def schema_named(name):
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": {}}}
+
+
 def test_the_least_request():
     assert parse() == ChatRequest(model="m", messages=(Message(role="user", content="hello"),))
 
@@ -117,7 +129,7 @@ def test_only_what_the_client_set_is_kept():
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"length_penalty": 1e39}, "length_penalty"),
         ({"seed": 2**63}, "seed"),
-        ({"seed": 1.0}, "seed"),
+        ({"seed": 1.5}, "seed"),
         ({"top_k": -2}, "top_k"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": ["a", 5]}, "stop[1]"),
@@ -142,12 +154,12 @@ def test_only_what_the_client_set_is_kept():
         ({"response_format": "json"}, "response_format"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-        ({"logit_bias": {"a": 1}}, "logit_bias"),
-        ({"logit_bias": {"١": 1}}, "logit_bias"),
-        ({"logit_bias": {"1_0": 1}}, "logit_bias"),
-        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
-        ({"logit_bias": {"1": 101}}, "logit_bias"),
-        ({"logit_bias": {"1": "x"}}, "logit_bias"),
+        ({"logit_bias": {"a": 1}}, "logit_bias.a"),
+        ({"logit_bias": {"١": 1}}, "logit_bias.١"),
+        ({"logit_bias": {"1_0": 1}}, "logit_bias.1_0"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias." + "9" * 200),
+        ({"logit_bias": {"1": 101}}, "logit_bias.1"),
+        ({"logit_bias": {"2": 1, "1": "x"}}, "logit_bias.1"),
         ({"logit_bias": [1]}, "logit_bias"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
@@ -156,6 +168,34 @@ def test_only_what_the_client_set_is_kept():
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"chat_template_kwargs": []}, "chat_template_kwargs"),
         ({"guided_choice": "a"}, "guided_choice"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop[1]"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids[0]"),
+        ({"messages": [{"role": "tool", "content": "4"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "function", "content": "4"}]}, "messages[0].name"),
+        ({"tools": [named("f g")]}, "tools[0].function.name"),
+        ({"tools": [named("")]}, "tools[0].function.name"),
+        ({"tools": [named("f" * 65)]}, "tools[0].function.name"),
+        ({"tools": [named("größe")]}, "tools[0].function.name"),
+        ({"tools": [named("f\n")]}, "tools[0].function.name"),
+        ({"tools": [TOOL, named("g"), TOOL]}, "tools[2].function.name"),
+        ({"functions": [{"name": "f.g"}]}, "functions[0].name"),
+        ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions[1].name"),
+        ({"response_format": schema_named(None)}, "response_format.json_schema.name"),
+        ({"response_format": schema_named("a b")}, "response_format.json_schema.name"),
+        ({"reasoning_effort": "a lot"}, "reasoning_effort"),
+        ({"verbosity": "loud"}, "verbosity"),
+        ({"service_tier": "gold"}, "service_tier"),
+        ({"user": 5}, "user"),
+        ({"safety_identifier": {}}, "safety_identifier"),
+        ({"prompt_cache_key": []}, "prompt_cache_key"),
+        ({"prompt_cache_options": "x"}, "prompt_cache_options"),
+        ({"request_id": 7}, "request_id"),
+        ({"metadata": "x"}, "metadata"),
+        ({"metadata": {"a": {}}}, "metadata.a"),
+        ({"metadata": {"a": "x" * 513}}, "metadata.a"),
+        ({"metadata": {"a" * 65: "x"}}, "metadata." + "a" * 65),
+        ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
     ],
 )
 def test_an_invalid_value_is_a_400_at_its_place(fields, param):
@@ -167,7 +207,7 @@ def test_an_invalid_value_is_a_400_at_its_place(fields, param):
 
 @pytest.mark.parametrize("key", ["a", "", "-", " 1", "1_0", "1.0", "١", "9" * 20, "9" * 5000])
 def test_a_bias_is_for_a_token_id(key):
-    assert "token ids" in refuse(logit_bias={key: 1}).message
+    assert "expected a token id" in refuse(logit_bias={key: 1}).message
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])
@@ -215,6 +255,7 @@ def test_what_the_backend_cannot_do_is_a_400_that_names_it(fields):
         {"include_reasoning": True},
         {"user": "u"},
         {"metadata": {"a": "b"}},
+        {"metadata": {"a" * 64: "x" * 512} | {str(i): "" for i in range(15)}},
         {"safety_identifier": "s"},
         {"prompt_cache_key": "k"},
         {"prompt_cache_retention": "24h"},
@@ -312,6 +353,51 @@ def test_the_first_ten_faults_are_told():
     assert error.message.count("expected an object") == 10
     assert error.message.endswith("; and 1 more.")
     assert error.param == "messages[0]"
+
+
+def test_every_bias_that_is_wrong_is_told_with_its_key():
+    error = refuse(logit_bias={"1": 101, "2": 5, "x": 0, "3": "y"})
+    assert error.message == (
+        "logit_bias.1: expected a number from -100 to 100, got 101; "
+        "logit_bias.x: expected a token id, an integer, as the key; "
+        'logit_bias.3: expected a number, got "y".'
+    )
+    assert error.param == "logit_bias.1"
+    many = refuse(logit_bias={f"a{i}": 1 for i in range(10_000)})
+    assert many.message.count("token id") == 10
+
+
+LARGE = [str(number) for number in (2**63, 2**64, -(2**63) - 1, -(2**70), 10**20)]
+
+
+@pytest.mark.parametrize("digits", [*LARGE, "1" + "0" * 300])
+def test_an_integer_beyond_64_bits_is_refused_as_it_stands(digits):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_chat(f'{{"model":"m","messages":[],"seed":{digits}}}'.encode())
+    assert f"seed: expected an integer of 64 bits, got {digits[:200]};" in caught.value.message
+
+
+@pytest.mark.parametrize("digits", [*LARGE, "9" * 300])
+def test_an_integer_beyond_64_bits_in_a_schema_is_refused_by_name(digits):
+    body = orjson.dumps(
+        {"model": "m", "messages": [USER], "tools": [with_parameters({"maximum": "HERE"})]}
+    ).decode()
+    with pytest.raises(InvalidRequest) as caught:
+        encode_chat(parse_chat(body.replace('"HERE"', digits).encode()), req_id="r", model="m")
+    assert caught.value.param == "tools[0].function.parameters.maximum"
+
+
+@given(
+    st.recursive(
+        st.integers(-(2**63), 2**63 - 1) | st.text() | st.integers(10**18, 10**19).map(str),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_reading_exactly_changes_nothing_else(value):
+    body = {"model": "m", "messages": [USER], "chat_template_kwargs": {"x": value}}
+    read = parse_chat(orjson.dumps(body)).params["chat_template_kwargs"]
+    assert read == {"x": value}
+    assert repr(read) == repr({"x": value})
 
 
 def test_long_input_is_echoed_cut():

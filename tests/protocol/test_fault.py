@@ -9,6 +9,7 @@ from ark_trio.protocol.fault import Fault, echo, invalid_request, join
         (None, "null"),
         (True, "true"),
         (1.5, "1.5"),
+        (10**30, "1" + "0" * 30),
         ("a\n", '"a\\n"'),
         ("é" * 200, '"' + "é" * 200 + '"'),
         ("é" * 201, '"' + "é" * 200 + '"…'),

@@ -88,7 +88,7 @@ GOOD: list[dict[str, Any]] = [
     {},
     {"temperature": 2, "top_p": 0, "n": 128, "stop": ["a"], "logit_bias": {"-5": 100}},
     {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
-    {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}},
     {"structured_outputs": {"choice": ["a"]}, "thinking": {"type": "enabled"}},
     {"modalities": ["text"], "store": False, "audio": None, "vendor": 1},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},

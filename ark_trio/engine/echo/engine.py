@@ -143,7 +143,7 @@ def _prompt(inputs: Mapping[str, Any]) -> str:
     """Return all text of the request; its length is the prompt's, in tokens."""
     prompt = inputs.get("prompt")
     if prompt is not None:
-        return prompt if isinstance(prompt, str) else _spelled(prompt)
+        return prompt if isinstance(prompt, str) else _spelled(prompt, "prompt")
     return "".join(_flat_text(message["content"]) for message in inputs.get("messages") or [])
 
 
@@ -161,7 +161,7 @@ def _tokenize(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _detokenize(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {"text": _spelled(inputs.get("tokens"))}
+    return {"text": _spelled(inputs.get("tokens"), "tokens")}
 
 
 def _unknown_method(_inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,12 +171,12 @@ def _unknown_method(_inputs: Mapping[str, Any]) -> dict[str, Any]:
 _CALLS = {"tokenize": _tokenize, "detokenize": _detokenize}
 
 
-def _spelled(tokens: Any) -> str:
+def _spelled(tokens: Any, param: str) -> str:
     try:
         return "".join(chr(token) for token in tokens or ()).encode().decode()
     except (TypeError, ValueError, OverflowError) as error:
-        text = "tokens must be a list of Unicode code points."
-        raise InvalidRequest(text, param="tokens") from error
+        text = f"{param} must be a list of Unicode code points."
+        raise InvalidRequest(text, param=param) from error
 
 
 async def _prefill(request: Request, outbox: Outbox, record: CallRecord) -> None:

@@ -71,7 +71,8 @@ def _choice(script: Script, ask: Ask) -> Iterator[tuple[Delta, str | None]]:
     ]
     finish: str | None = None
     held: Delta = {}
-    for said, delta in enumerate(delta for part in parts for delta in part):
+    before = -1 if ask.echo else 0  # what is repeated is not generated
+    for said, delta in enumerate((delta for part in parts for delta in part), start=before):
         if said == ask.max_tokens:
             finish = "length"
             break

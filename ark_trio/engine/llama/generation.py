@@ -129,9 +129,9 @@ class Generator:
         }
         if first:
             body["prompt"] = job.prompt + first
-            if job.wanted.max_tokens is not None:
-                body["max_tokens"] = job.wanted.max_tokens - len(first)
-                return body if body["max_tokens"] > 0 else None
+        if job.wanted.max_tokens is not None:
+            body["max_tokens"] = job.wanted.max_tokens - len(first)
+            return body if body["max_tokens"] > 0 else None
         return body
 
     def _listener(

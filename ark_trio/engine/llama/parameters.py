@@ -35,7 +35,8 @@ def _logit_bias(key: str, value: Any) -> Json:
 
 
 def _max_tokens(key: str, value: Any) -> Json:
-    wanted = whole("max_tokens" if key == "max_new_tokens" else key, value, low=1)
+    # 0 is for the prompt alone: what echo says, and what it cost.
+    wanted = whole("max_tokens" if key == "max_new_tokens" else key, value, low=0)
     return {"max_tokens": min(wanted, _INT32)}  # more than any context holds in any case
 
 

@@ -146,6 +146,14 @@ async def test_choices_take_turns_and_each_finishes():
     assert [delta.finish_reason for delta in answer.deltas[-3:]] == ["stop"] * 3
 
 
+async def test_what_echo_repeats_is_not_counted_as_generated():
+    asked = {"prompt": "count=10", "method": "completion", "echo": True}
+    alone = await says("", max_new_tokens=0, **asked)
+    assert (alone.text, alone.finish) == ("count=10", "length")
+    more = await says("", max_new_tokens=2, **asked)
+    assert (more.text, more.finish) == ("count=100 1 ", "length")
+
+
 async def test_max_new_tokens_cuts_with_length():
     answer = await says("count=10", max_new_tokens=3)
     assert (answer.text, answer.finish) == ("0 1 2 ", "length")

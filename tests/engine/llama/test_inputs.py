@@ -137,7 +137,7 @@ def test_what_cant_be_done_together_is_refused(inputs: dict[str, Any], param: st
         ("min_p", -0.1),
         ("presence_penalty", float("-inf")),
         ("repetition_penalty", 0),
-        ("max_new_tokens", 0),
+        ("max_new_tokens", -1),
         ("max_new_tokens", 1.5),
         ("max_prompt_tokens", "x"),
         ("max_prompt_tokens", -1),

@@ -339,6 +339,8 @@ async def test_completions_continue_a_prompt(decoder: Served):
             ),
         )
         assert echoed.text().startswith("The capital of France is Paris")
+        alone = await ask(channel, method("completion", prompt=prompt, echo=True, max_new_tokens=0))
+        assert (alone.text(), alone.finishes) == ("The capital of France is", ["length"])
         for given in ({"echo": True, "logprobs": 1}, {"suffix": "."}):
             refused = (await ask(channel, method("completion", prompt="x", **given))).error
             assert isinstance(refused, InvalidRequest)
