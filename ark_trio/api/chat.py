@@ -1,7 +1,7 @@
 """POST /v1/chat/completions, streaming and not."""
 
+import secrets
 import time
-import uuid
 from functools import partial
 
 from quart import Blueprint, Response
@@ -47,7 +47,7 @@ async def create_chat_completion() -> Response:
         max_tokens=chat.max_tokens,
     )
     steps = await open_steps(ask, decoder)
-    answer_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+    answer_id, created = f"chatcmpl-{secrets.token_hex(16)}", int(time.time())
     if not chat.stream:
         fold = ChatFold(
             id=answer_id, created=created, model=chat.model, n=chat.n, functions=chat.functions

@@ -1,7 +1,7 @@
 """POST /v1/completions, streaming and not."""
 
+import secrets
 import time
-import uuid
 from functools import partial
 
 from quart import Blueprint, Response
@@ -54,7 +54,7 @@ async def create_completion() -> Response:
         ],
         SeveralAnswers(reading, prompts=prompts, choices=asked.best_of),
     )
-    answer_id, created = f"cmpl-{uuid.uuid4().hex}", int(time.time())
+    answer_id, created = f"cmpl-{secrets.token_hex(16)}", int(time.time())
     if not asked.stream:
         fold = CompletionFold(
             id=answer_id,

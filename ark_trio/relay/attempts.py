@@ -4,7 +4,7 @@ Only what nobody has seen is tried again: no byte of the decoder's answer has co
 faults are the same on any decoder, and a budget keeps a fleet that is failing from being asked ever more.
 """
 
-import uuid
+import secrets
 from functools import partial
 
 import structlog
@@ -144,7 +144,7 @@ class Attempts:
             attempt.end()
 
     async def _spell(self, ask: Ask) -> ark_pb2.InferenceRequest:
-        spell = partial(ask.encode, req_id=uuid.uuid4().hex, model=self.fleet.true_name(ask.model))
+        spell = partial(ask.encode, req_id=secrets.token_hex(16), model=self.fleet.true_name(ask.model))
         if ask.aside is None:
             return spell()
         return await trio.to_thread.run_sync(spell, limiter=ask.aside)

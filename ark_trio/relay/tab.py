@@ -49,6 +49,11 @@ class Tab:
             raise _refusal(self.verdict)
         self._ticket, self._prompt_tokens = ticket, prompt_tokens
 
+    @property
+    def claimed(self) -> bool:
+        """Something has been set aside."""
+        return self._ticket is not None
+
     async def settle(self, record: Record) -> None:
         """Charge what the request came to. The caller bounds it."""
         if self._ticket is not None:
@@ -74,8 +79,9 @@ async def open_tab(store: Store, record: Record) -> AsyncIterator[Tab]:
     try:
         yield tab
     finally:
-        with trio.move_on_after(SETTLE_S, shield=True):
-            await tab.settle(record)
+        if tab.claimed:
+            with trio.move_on_after(SETTLE_S, shield=True):
+                await tab.settle(record)
 
 
 def _refusal(verdict: Verdict) -> RateLimited:

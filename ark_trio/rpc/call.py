@@ -16,6 +16,7 @@ from grpclib.encoding.base import GRPC_CONTENT_TYPE
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.metadata import USER_AGENT, decode_grpc_message, decode_metadata, encode_metadata
 from h2.errors import ErrorCodes
+from hpack import NeverIndexedHeaderTuple
 
 from ark_trio.rpc.channel import LimitedChannel
 from ark_trio.rpc.connection import ClientProtocol
@@ -121,7 +122,8 @@ class Call(Generic[M]):
             ("te", "trailers"),
             ("content-type", GRPC_CONTENT_TYPE),
             ("user-agent", USER_AGENT),
-            *encode_metadata(metadata),
+            # No two requests have the same: in HPACK's table they would push out what all have, and slow each search in it.
+            *(cast(Any, NeverIndexedHeaderTuple(*pair)) for pair in encode_metadata(metadata)),
         ]
 
     async def _send(self, data: bytes) -> None:
