@@ -1,6 +1,5 @@
 """POST /v1/chat/completions, streaming and not."""
 
-import secrets
 import time
 from functools import partial
 
@@ -15,6 +14,7 @@ from ark_trio.api.calls import (
     reply_with_stream,
     reply_with_whole,
 )
+from ark_trio.ids import new_id
 from ark_trio.protocol.answer_text import AnswerDecoder
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.callers_words import callers_names
@@ -47,7 +47,7 @@ async def create_chat_completion() -> Response:
         max_tokens=chat.max_tokens,
     )
     steps = await open_steps(ask, decoder)
-    answer_id, created = f"chatcmpl-{secrets.token_hex(16)}", int(time.time())
+    answer_id, created = f"chatcmpl-{new_id()}", int(time.time())
     if not chat.stream:
         fold = ChatFold(
             id=answer_id, created=created, model=chat.model, n=chat.n, functions=chat.functions

@@ -1,6 +1,5 @@
 """POST /v1/completions, streaming and not."""
 
-import secrets
 import time
 from functools import partial
 
@@ -14,6 +13,7 @@ from ark_trio.api.calls import (
     reply_with_stream,
     reply_with_whole,
 )
+from ark_trio.ids import new_id
 from ark_trio.protocol.ark_request import encode_completion
 from ark_trio.protocol.callers_words import callers_names
 from ark_trio.protocol.completion_body import PARAMETERS
@@ -54,7 +54,7 @@ async def create_completion() -> Response:
         ],
         SeveralAnswers(reading, prompts=prompts, choices=asked.best_of),
     )
-    answer_id, created = f"cmpl-{secrets.token_hex(16)}", int(time.time())
+    answer_id, created = f"cmpl-{new_id()}", int(time.time())
     if not asked.stream:
         fold = CompletionFold(
             id=answer_id,

@@ -6,7 +6,6 @@ the handler, which starts the backend call in it.
 """
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
@@ -25,6 +24,7 @@ from ark_trio.errors import Unavailable
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.hyper.inbox import inbox_of
 from ark_trio.hyper.outlet import outlet_of
+from ark_trio.ids import new_id
 from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.push import Outlet
@@ -219,4 +219,4 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return value.decode("ascii")
-    return secrets.token_hex(16)
+    return new_id()

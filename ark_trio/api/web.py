@@ -1,9 +1,13 @@
 """The Quart application: routes, error replies and limits, put together."""
 
-from typing import Any, cast
+from contextlib import nullcontext
+from typing import Any, Final, cast
 
-from quart import Request, Response
+from quart import Quart, Request, Response
+from quart.sessions import NullSession, SessionInterface
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import BadHost, HTTPException
 
 from ark_trio.api import admin, chat, completions, description, health, models, tokenize
@@ -17,10 +21,33 @@ from ark_trio.errors import ArkError, InvalidRequest
 from ark_trio.relay.gateway import Gateway
 
 
+class ApiRequest(TrioRequest):
+    """Quart's, without what nobody here uses: forms, which are parsed under a lock, and blueprints' own hooks."""
+
+    lock_class = nullcontext  # type: ignore[assignment]
+
+    @property
+    def blueprints(self) -> list[str]:
+        """None: hooks are the application's. Quart asks four times a request."""
+        return []
+
+
+class NoSessions(SessionInterface):
+    """There are no cookies here; Quart's own reads and signs them."""
+
+    _none: Final = NullSession()
+
+    async def open_session(self, _app: Quart, _request: BaseRequestWebsocket) -> NullSession:
+        """Return the session of every request."""
+        return self._none
+
+
 class Web(QuartTrio):
     """Quart with our connection class, and the gateway that its handlers use."""
 
     asgi_http_class = ArkConnection
+    request_class = ApiRequest
+    session_interface = NoSessions()  # type: ignore[assignment]
     gateway: Gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

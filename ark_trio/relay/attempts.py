@@ -4,7 +4,6 @@ Only what nobody has seen is tried again: no byte of the decoder's answer has co
 faults are the same on any decoder, and a budget keeps a fleet that is failing from being asked ever more.
 """
 
-import secrets
 from functools import partial
 
 import structlog
@@ -24,6 +23,7 @@ from ark_trio.errors import (
 from ark_trio.fleet.budget import RetryBudget
 from ark_trio.fleet.decoder import Decoder, Lease
 from ark_trio.fleet.fleet import Fleet
+from ark_trio.ids import new_id
 from ark_trio.protocol.ark_message import Message
 from ark_trio.relay.ask import Ask
 from ark_trio.rpc.call import Letter
@@ -144,7 +144,7 @@ class Attempts:
             attempt.end()
 
     async def _spell(self, ask: Ask) -> ark_pb2.InferenceRequest:
-        spell = partial(ask.encode, req_id=secrets.token_hex(16), model=self.fleet.true_name(ask.model))
+        spell = partial(ask.encode, req_id=new_id(), model=self.fleet.true_name(ask.model))
         if ask.aside is None:
             return spell()
         return await trio.to_thread.run_sync(spell, limiter=ask.aside)
