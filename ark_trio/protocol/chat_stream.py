@@ -87,7 +87,7 @@ class ChatStream:
 
     def _chunks(self, delta: ChoiceDelta) -> bytes:
         choice = choice_of(self._choices, delta)
-        if not choice.goes_on(delta):
+        if choice.finish_reason is not None and not choice.goes_on(delta):
             return b""
         chunks = b""
         if not choice.began:

@@ -4,6 +4,7 @@ grpclib's own buffer wakes an asyncio task for every frame. Here the task that o
 stream has ended, or what came can't be understood; everything else happens where the connection is read.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -17,7 +18,8 @@ log = structlog.get_logger()
 
 M = TypeVar("M")
 
-_PREFIX_BYTES = 5
+_PREFIX = struct.Struct(">BI")
+_PREFIX_BYTES = _PREFIX.size
 
 
 class Inlet(Generic[M]):
@@ -41,6 +43,8 @@ class Inlet(Generic[M]):
         """Wakes the owner."""
         self._limit_bytes = limit_bytes
         """Largest message."""
+        self._taken: list[bytes] = []
+        """Not yet among those held."""
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._needed_bytes = _PREFIX_BYTES
@@ -64,14 +68,12 @@ class Inlet(Generic[M]):
     # The connection's side.
 
     def take(self, data: bytes) -> None:
-        """Take the payload of one DATA frame; `deliver` follows."""
-        self._held.append(data)
-        self._held_bytes += len(data)
-        self._unused_bytes += len(data)
-        self._uncounted_bytes += len(data)
+        """Take the payload of one DATA frame; `deliver` follows, and counts all of a read at once."""
+        self._taken.append(data)
 
     def add(self, data: bytes, ack_size: int) -> None:
         """Take a payload that h2 has counted, padding too. As grpclib calls it."""
+        self._count()
         self._held.append(data)
         self._held_bytes += len(data)
         self._unused_bytes += len(data)
@@ -81,6 +83,7 @@ class Inlet(Generic[M]):
     def deliver(self) -> None:
         """Hand over what is whole, as far as the sink takes it."""
         self.due = False
+        self._count()
         if self._flowing:
             self._feed_all()
             self._sink.flush()
@@ -130,6 +133,15 @@ class Inlet(Generic[M]):
             raise ProtocolError("The last message broke off.")
         return True
 
+    def _count(self) -> None:
+        """Count what was taken among what is held."""
+        arrived = sum(map(len, self._taken))
+        self._held += self._taken
+        self._taken.clear()
+        self._held_bytes += arrived
+        self._unused_bytes += arrived
+        self._uncounted_bytes += arrived
+
     def _feed_all(self) -> None:
         try:
             while self._held_bytes >= self._needed_bytes and self._flowing:
@@ -140,17 +152,17 @@ class Inlet(Generic[M]):
 
     def _feed(self, data: bytes) -> None:
         """Cut `data`, which is all that is held, into messages."""
-        at, end = 0, len(data)
+        at, end, parse = 0, len(data), self._parse
         self._needed_bytes = _PREFIX_BYTES
         while end - at >= _PREFIX_BYTES and self._flowing:
-            size = int.from_bytes(data[at + 1 : at + _PREFIX_BYTES], "big")
-            if data[at] or size > self._limit_bytes:
-                self._refuse(size, compressed=bool(data[at]))
+            compressed, size = _PREFIX.unpack_from(data, at)
+            if compressed or size > self._limit_bytes:
+                self._refuse(size, compressed=bool(compressed))
             stop = at + _PREFIX_BYTES + size
             if stop > end:
                 self._needed_bytes = stop - at
                 break
-            self._flowing = self._sink.feed(self._parse(data[at + _PREFIX_BYTES : stop]), size)
+            self._flowing = self._sink.feed(parse(data[at + _PREFIX_BYTES : stop]), size)
             at = stop
         self._held_bytes = end - at
         self._held = [data[at:]] if at < end else []

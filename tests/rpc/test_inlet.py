@@ -117,3 +117,18 @@ def test_a_message_over_the_limit_or_compressed_is_refused_after_those_before_it
 def test_a_message_that_breaks_off_is_a_fault():
     with pytest.raises(ProtocolError):
         pour([framed(b"whole"), framed(b"half")[:-1]], Taker(100), Books())
+
+
+def test_what_passes_h2_does_not_overtake_what_was_cut_out_of_the_same_read():
+    sink, books = Taker(100), Books()
+    inlet: Inlet[bytes] = Inlet(
+        sink, bytes, books.settle, lambda: None, limit_bytes=1000, settle_at_bytes=1
+    )
+    inlet.resume()
+    stream = framed(b"one") + framed(b"two")
+    inlet.take(stream[:7])
+    inlet.take(stream[7:10])
+    inlet.add(stream[10:], 100)  # padded
+    inlet.deliver()
+    assert sink.got == [b"one", b"two"]
+    assert (books.arrived, books.used) == (10, 10 + 100)
