@@ -32,6 +32,8 @@ RETRY_S = 1.0
 """After a failure; doubled after each further one, up to `RETRY_LONGEST_S`."""
 RETRY_LONGEST_S = 30.0
 LOOKUP_S = 5.0
+MOST_ADDRESSES = 1000
+"""Of one name: each is connected to and looked at. A record that has gone wrong must not cost more than that."""
 HOSTS = Path("/etc/hosts")
 _HOSTS_HOLD_S = 30.0
 
@@ -75,9 +77,11 @@ async def follow(name: str, lookup: Lookup, tell: Callable[[tuple[str, ...]], No
             failures += 1
         else:
             failures = 0
-            if found.addresses != known:
-                known = found.addresses
+            if found.addresses[:MOST_ADDRESSES] != known:
+                known = found.addresses[:MOST_ADDRESSES]
                 log.info("name_resolved", name=name, addresses=known)
+                if left_out := len(found.addresses) - len(known):
+                    log.warning("name_has_too_many_addresses", name=name, left_out=left_out)
                 tell(known)
             pause_s = min(LONGEST_S, max(SHORTEST_S, found.holds_s))
         await trio.sleep(pause_s * random.uniform(1.0, 1.1))  # noqa: S311 (spreads gateways)

@@ -1,5 +1,8 @@
 """What the settings say of the fleet, as its parts take it."""
 
+from collections.abc import Mapping
+from functools import cached_property
+
 from attrs import field, frozen
 
 from ark_trio.config import Settings
@@ -30,10 +33,22 @@ class Plan:
 
     def models_of(self, target: Address) -> tuple[str, ...]:
         """Return what the decoders at `target` are taken to serve if they can't say."""
+        return self._models_at.get(str(target), self._models_elsewhere)
+
+    @cached_property
+    def _models_at(self) -> Mapping[str, tuple[str, ...]]:
+        """By the targets that have models of their own."""
         places = {str(each) for each in self.targets}
-        placed = [item.rpartition("@") for item in self.models if item.rpartition("@")[2] in places]
-        own = tuple(name for name, _, place in placed if place == str(target))
-        return own or tuple(item for item in self.models if item.rpartition("@")[2] not in places)
+        found: dict[str, tuple[str, ...]] = {}
+        for name, _, place in (item.rpartition("@") for item in self.models):
+            if place in places:
+                found[place] = (*found.get(place, ()), name)
+        return found
+
+    @cached_property
+    def _models_elsewhere(self) -> tuple[str, ...]:
+        """A name may have an @ in it."""
+        return tuple(item for item in self.models if item.rpartition("@")[2] not in self._models_at)
 
 
 def plan_of(settings: Settings) -> Plan:

@@ -83,8 +83,8 @@ class Roster:
                 decoder.health.rise, decoder.health.fall = plan.rise, plan.fall
             else:
                 self._take_on(address, target, plan)
-        order = [*wanted]
-        self.fleet.decoders.sort(key=lambda decoder: order.index(decoder.address))
+        order = {address: place for place, address in enumerate(wanted)}
+        self.fleet.decoders.sort(key=lambda decoder: order[decoder.address])
 
     def _addresses(self, targets: Iterable[Address]) -> dict[Address, Address]:
         """Return where decoders are, and by which target they are known; the first counts."""

@@ -1,6 +1,7 @@
 """Every metric's value in this process at this moment."""
 
 import platform
+from collections import Counter
 
 import trio
 
@@ -39,8 +40,10 @@ def take_reading(gateway: Gateway) -> Reading:
 def _read_decoders(fleet: Fleet) -> Reading:
     now = trio.current_time()
     ours = [(str(each.address), each) for each in fleet.decoders]
-    # One that was struck off only finishes what it has: it is not missed.
-    leaving = [(str(each.address), each) for each in fleet.leaving]
+    # One that was struck off only finishes what it has: it is not missed. It may be back under the same address meanwhile.
+    running: Counter[str] = Counter()
+    for each in (*fleet.decoders, *fleet.leaving):
+        running[str(each.address)] += each.in_flight
     return {
         metrics.DECODER_READY.name: [
             ((name,), float(each.state(now) == "ready")) for name, each in ours
@@ -49,9 +52,7 @@ def _read_decoders(fleet: Fleet) -> Reading:
             ((name,), float(each.state(now) == "ejected")) for name, each in ours
         ],
         metrics.EJECTIONS.name: [((name,), each.ejection.count) for name, each in ours],
-        metrics.DECODER_RUNNING.name: [
-            ((name,), each.in_flight) for name, each in dict([*leaving, *ours]).items()
-        ],
+        metrics.DECODER_RUNNING.name: [((name,), count) for name, count in running.items()],
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 import ark_trio
-from ark_trio.fleet.decoder import Decoder
+from ark_trio.fleet.fleet import Fleet
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.record import Record
 
@@ -31,7 +31,7 @@ def take_status(gateway: Gateway) -> dict[str, Any]:
             "max_running": gateway.settings.limits.max_requests,
             "max_waiting": gateway.settings.limits.max_waiting,
         },
-        "decoders": [_seen(decoder) for decoder in (*fleet.decoders, *fleet.leaving)],
+        "decoders": _seen(fleet),
         "keys": gateway.admission.by_key(),
         "rates": gateway.book.rates(),
         "streams": [_stream(record) for record in live[:MAX_STREAMS]],
@@ -117,17 +117,24 @@ def _state(gateway: Gateway) -> str:
     return "leaving" if gateway.leaving else "serving"
 
 
-def _seen(decoder: Decoder) -> dict[str, Any]:
+def _seen(fleet: Fleet) -> list[dict[str, Any]]:
+    """Each address once: one that was struck off and is back still finishes what it had."""
     now = trio.current_time()
-    served = decoder.served or decoder.last_served
-    return {
-        "decoder": str(decoder.address),
-        "state": decoder.state(now),
-        "models": list(served.models) if served else [],
-        "running": decoder.in_flight,
-        "ejections": decoder.ejection.count,
-        "ejected_for_s": round(max(0.0, decoder.ejection.until - now), 1),
-    }
+    seen: dict[str, dict[str, Any]] = {}
+    for decoder in (*fleet.decoders, *fleet.leaving):
+        name, served = str(decoder.address), decoder.served or decoder.last_served
+        if name in seen:
+            seen[name]["running"] += decoder.in_flight
+            continue
+        seen[name] = {
+            "decoder": name,
+            "state": decoder.state(now),
+            "models": list(served.models) if served else [],
+            "running": decoder.in_flight,
+            "ejections": decoder.ejection.count,
+            "ejected_for_s": round(max(0.0, decoder.ejection.until - now), 1),
+        }
+    return [*seen.values()]
 
 
 def _stream(record: Record) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 from attrs import define, field
+from structlog.testing import capture_logs
 
-from ark_trio.fleet.names import Found, LookupFailed, Resolver, follow, is_name
+from ark_trio.fleet.names import MOST_ADDRESSES, Found, LookupFailed, Resolver, follow, is_name
 from ark_trio.settings.address import Address
 from tests.support.dns import name_server
 from tests.support.processes import free_port
@@ -54,6 +55,17 @@ async def test_how_long_records_hold_has_bounds(holds_s, least, most, autojump_c
     names = Names([found("10.0.0.1", holds_s=holds_s)])
     await names.run(400)
     assert all(least <= pause <= most for pause in names.pauses)
+
+
+async def test_a_name_with_addresses_without_end_has_as_many_decoders_as_are_borne(autojump_clock):
+    addresses = tuple(f"10.0.{number // 256}.{number % 256}" for number in range(4000))
+    names = Names([found(*addresses)])
+    with capture_logs() as logs:
+        await names.run(30)
+    assert names.told == [addresses[:MOST_ADDRESSES]]
+    assert [
+        line["left_out"] for line in logs if line["event"] == "name_has_too_many_addresses"
+    ] == [4000 - MOST_ADDRESSES]
 
 
 async def test_while_nobody_can_say_what_was_known_stays(autojump_clock):

@@ -1,5 +1,6 @@
 """New settings change the fleet and touch no stream."""
 
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -8,7 +9,10 @@ from attrs import evolve
 
 from ark_trio.config import FleetSettings, GrpcSettings, Limits, Settings
 from ark_trio.errors import ConfigError
+from ark_trio.fleet.plan import plan_of
 from ark_trio.relay.gateway import Gateway
+from ark_trio.relay.reading import take_reading
+from ark_trio.relay.status import take_status
 from ark_trio.settings.address import Address
 from ark_trio.tls import serve_context
 from tests.support.asgi import open_client
@@ -52,6 +56,53 @@ async def test_a_decoder_that_is_struck_off_finishes_its_streams_and_then_closes
                 await trio.sleep(0.01)
         assert old.engine.calls[0].how == "finished"
         assert running.text == "old"
+
+
+async def test_a_decoder_that_comes_back_while_it_drains_is_told_of_once_and_as_it_is():
+    """As names that flap have it: what it has from before goes on, and what is new goes there again."""
+    async with open_fake_decoder(saying("a", then=hang)) as decoder:
+        async with open_client(decoder.settings()) as client:
+            gateway = client.web.gateway
+            streams = [client.start("POST", CHAT, body())]
+            with trio.fail_after(5):
+                for _ in range(3):
+                    await streams[-1].wait_for_text("a")
+                    gateway.apply(Settings(decoders=(Address(host="127.0.0.1", port=1),)))
+                    gateway.apply(decoder.settings())
+                    while not gateway.fleet.ready:
+                        await trio.sleep(0.01)
+                    streams.append(client.start("POST", CHAT, body()))
+                await streams[-1].wait_for_text("a")
+            (told,) = take_status(gateway)["decoders"][:1]
+            assert (told["state"], told["running"]) == ("ready", 4)
+            assert [each["decoder"] for each in take_status(gateway)["decoders"]].count(
+                str(decoder.address)
+            ) == 1
+            running = take_reading(gateway)["ark_decoder_requests_running"]
+            assert running == [((str(decoder.address),), 4)]
+            with trio.fail_after(5):
+                for stream in streams:
+                    stream.leave()
+                    await stream.over.wait()
+                while gateway.fleet.leaving:
+                    await trio.sleep(0.01)
+            assert take_reading(gateway)["ark_decoder_requests_running"] == [
+                ((str(decoder.address),), 0)
+            ]
+
+
+async def test_two_thousand_decoders_are_put_in_order_without_a_stall():
+    """Each new answer of a name server puts all of them in order."""
+    async with open_fake_decoder(hang) as decoder:
+        async with open_client(decoder.settings()) as client:
+            hosts = tuple(f"127.9.{number // 250}.{number % 250 + 1}" for number in range(2000))
+            plan = plan_of(Settings(decoders=tuple(Address(host=each, port=1) for each in hosts)))
+            roster = client.web.gateway.roster
+            roster.apply(plan)
+            began = time.process_time()
+            roster._settle(plan)
+            assert time.process_time() - began < 0.1
+            assert [each.address.host for each in roster.fleet.decoders] == [*hosts]
 
 
 async def test_a_decoder_that_stays_keeps_its_connection():
