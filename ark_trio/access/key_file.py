@@ -4,7 +4,9 @@ Source of the format: docs/operations.md, "Keys and limits". A line that is not 
 misspelt and ignored would be no limit.
 """
 
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +50,10 @@ def read_text(path: Path) -> str:
         ConfigError: it can't be read.
     """
     try:
-        with path.open("rb") as file:
+        # A pipe would keep whoever opens it waiting, and with them every stream.
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"keys_file: {path}: can't be read: not a file")
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"keys_file: {path}: larger than {MAX_FILE_BYTES} bytes")
@@ -57,6 +62,10 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"keys_file: {path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"keys_file: {path}: not UTF-8 text") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse_keys(text: str, path: Path) -> tuple[Key, ...]:

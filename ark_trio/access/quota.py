@@ -12,6 +12,8 @@ from attrs import define, field, frozen
 from ark_trio.access.key import Key
 
 _MINUTE_S: Final = 60.0
+_LONGEST_DEBT: Final = 60
+"""In minutes: an engine that miscounts must not lock a key out for days."""
 _OCCUPIED_S: Final = 1.0
 """When to ask again while all that a key may have at once runs: nobody knows when one ends."""
 
@@ -131,8 +133,9 @@ class Ledger:
         account = self._accounts[claim.account]
         account.running -= 1
         if account.tokens is not None and used is not None:
-            account.tokens.refill(now, account.tokens.limit)
-            account.tokens.level += claim.tokens - used
+            bucket = account.tokens
+            bucket.refill(now, bucket.limit)
+            bucket.level = max(bucket.level + claim.tokens - used, -_LONGEST_DEBT * bucket.limit)
 
     def open_tickets(self) -> tuple[Hashable, ...]:
         """Return those that are to be settled yet."""

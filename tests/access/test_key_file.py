@@ -108,6 +108,14 @@ def test_a_file_that_cannot_be_read_is_a_line(tmp_path: Path):
         read_keys(tmp_path / "binary")
 
 
+@pytest.mark.timeout(5)
+def test_what_is_no_file_is_refused_and_waited_for_by_nobody(tmp_path: Path):
+    os.mkfifo(tmp_path / "keys")
+    for path in (tmp_path / "keys", tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match="can't be read: "):
+            read_keys(path)
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused_by_a_line(text: str):
     try:

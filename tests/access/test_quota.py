@@ -42,6 +42,14 @@ def test_what_was_set_aside_is_put_right_by_what_was_used():
     assert (verdict.tokens.remaining, verdict.tokens.limit) == (300, 1000)
 
 
+def test_an_engine_that_miscounts_locks_no_key_out_for_days():
+    ledger = Ledger()
+    ledger.claim(0, 1, NAME, tokens(100), 50)
+    ledger.settle(0, 1, 2**62)
+    assert ledger.claim(3600, 2, NAME, tokens(100), 1).refused == "tokens"
+    assert ledger.claim(3602, 2, NAME, tokens(100), 1).refused is None
+
+
 def test_a_debt_is_paid_before_the_next_request():
     ledger = Ledger()
     ledger.claim(0, 1, NAME, tokens(600), 10)
