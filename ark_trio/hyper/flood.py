@@ -2,6 +2,8 @@
 
 They are counted as they lie in what was read, before h2 works on them: of some of them it tells nothing (an acknowledgement, a
 reset or a header block on a stream that is over), and what ends a connection should not have cost what it would cost otherwise.
+A frame that is too large is found by its head: h2 would first gather the 16 MiB that it promises. So is a header block, of which it
+would keep a megabyte.
 """
 
 import struct
@@ -14,8 +16,11 @@ _HEAD = struct.Struct(">BHBBI")
 """Length in two parts, type, flags, stream. Source: RFC 9113, 4.1."""
 _STREAM_BITS = 0x7FFF_FFFF
 _PREFACE_BYTES = 24
-_DATA, _HEADERS, _RST_STREAM, _WINDOW_UPDATE = 0, 1, 3, 8
+_DATA, _HEADERS, _RST_STREAM, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 8, 9
 _END_STREAM, _PADDED = 0x1, 0x8
+MAX_FRAME_BYTES = 16 << 10
+"""Of a frame's payload, which is what clients may send unless they are told otherwise (RFC 9113, 6.5.2)."""
+OVERSIZED = "oversized frame"
 _UPDATES_A_PIECE = 2
 """The windows that a client opens again for a DATA frame: the stream's and the connection's. Some do it for each."""
 
@@ -28,6 +33,9 @@ class Floods:
         self._control = Budget(limits.max_http2_control_per_s, clock)
         self._updates = 0
         """WINDOW_UPDATEs that are due for what was sent."""
+        self._max_block = limits.max_header_bytes + MAX_FRAME_BYTES
+        self._block = 0
+        """Bytes of the header block at hand, compressed."""
         self._highest = 0
         """Of the streams that the client has opened."""
         self._begun = b""
@@ -47,7 +55,9 @@ class Floods:
             high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
             size = high << 16 | low
             at += _HEAD.size + size
-            flood = self._spend(kind, flags, size, stream & _STREAM_BITS)
+            flood = self._too_large(kind, size) or self._spend(
+                kind, flags, size, stream & _STREAM_BITS
+            )
             if flood is not None:
                 return flood
         self._begun, self._skip = data[at:], max(0, at - len(data))
@@ -56,6 +66,13 @@ class Floods:
     def provoked(self) -> str | None:
         """Take into account that we had to reset a stream: a client may want just that (CVE-2025-8671)."""
         return None if self._resets.spend() else "resets"
+
+    def _too_large(self, kind: int, size: int) -> str | None:
+        if kind in (_HEADERS, _CONTINUATION):
+            self._block = size + self._block * (kind == _CONTINUATION)
+            if self._block > self._max_block:
+                return "headers"
+        return OVERSIZED if size > MAX_FRAME_BYTES else None
 
     def _spend(self, kind: int, flags: int, size: int, stream: int) -> str | None:
         if kind == _RST_STREAM:

@@ -53,7 +53,9 @@ class CarefulH11Protocol(H11Protocol):
             await super().handle(event)
 
     async def _handle_events(self) -> None:
-        while True:
+        while (
+            self._h11.their_state is not h11.MUST_CLOSE
+        ):  # what stands behind a last request is not looked at
             await self._say_continue()
             try:
                 event = self._h11.next_event()

@@ -3,8 +3,9 @@
 hypercorn 0.18 leaves a stream open for ever whose application ended before its answer did (it crashed, was drained, or gave a
 client up that does not read): the client waits, and the buffer stays. Here such a stream is reset. And it takes a stream whose
 window is closed for one that has room again, so that what a client does not read piles up without bound and nobody waits. Here
-whoever writes waits until there is room. Nor does one stream end the others here: a body that goes on after its answer, a request
-during a drain, a path that is not ASCII, the thousandth request. A connection that is to end says so by GOAWAY first, so that its
+whoever writes waits until there is room. It keeps a place in its tree for each PRIORITY frame, of streams that are over too, and ends
+the connection at the thousandth or at a parent that it doesn't know; here all streams are alike (RFC 9113, 5.3.2). Nor does one stream end the others here: a body that goes on after its answer, a request
+during a drain, a path that is not ASCII, the thousandth request, its client's goodbye. A connection that is to end says so by GOAWAY first, so that its
 client opens another one; floods end it at once (hypercorn's answer to rapid resets, pgjones/hypercorn#146, is to count requests).
 """
 
@@ -14,7 +15,13 @@ from typing import Any, cast
 import orjson
 import structlog
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, RemoteSettingsChanged, RequestReceived, StreamReset
+from h2.events import (
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamReset,
+)
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hypercorn.events import Closed, RawData, Updated
@@ -31,7 +38,7 @@ from hyperframe.frame import GoAwayFrame
 
 from ark_trio.config import Limits
 from ark_trio.errors import ArkError, HeadersTooLarge, UriTooLong
-from ark_trio.hyper.flood import Floods
+from ark_trio.hyper.flood import OVERSIZED, Floods
 from ark_trio.protocol.error_body import error_body
 
 log = structlog.get_logger()
@@ -78,6 +85,9 @@ class EndingH2Protocol(H2Protocol):
         self._leaving = False
         self._send_frame = self.connection.send_data
         setattr(self.connection, "send_data", self._send_counted)  # noqa: B010 (a method)
+        table = self.connection._frame_dispatch_table
+        self._end_at_goodbye = table[GoAwayFrame]
+        table[GoAwayFrame] = self._hear_goodbye
         # hypercorn offers WebSocket over HTTP/2, and tells its client of a header limit that h2 does not hold.
         self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 0
         self.connection.local_settings.acknowledge()
@@ -102,6 +112,7 @@ class EndingH2Protocol(H2Protocol):
                 await self._drain_watch.stop()
             await self._say_goodbye()
         await super().handle(event)
+        await self._close_if_left()
         if isinstance(event, Closed):
             for stream_id in tuple(self.stream_buffers):
                 await self._give_up(stream_id, None)
@@ -218,8 +229,8 @@ class EndingH2Protocol(H2Protocol):
         if kind is not None and not self._flooded:
             log.info("http2_flood", kind=kind)
             self._flooded = self._leaving = True
-            with suppress(ProtocolError):  # the client has said goodbye itself
-                self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            calm, size = ErrorCodes.ENHANCE_YOUR_CALM, ErrorCodes.FRAME_SIZE_ERROR
+            self.connection.close_connection(size if kind == OVERSIZED else calm)
             await self._flush()
             await self.send(Closed())
         return self._flooded
@@ -227,6 +238,16 @@ class EndingH2Protocol(H2Protocol):
     def _send_counted(self, *frame: Any, **more: Any) -> None:
         self._floods.sent()
         self._send_frame(*frame, **more)
+
+    async def _priority_updated(self, _event: Any) -> None:
+        """All streams are alike."""
+
+    def _hear_goodbye(self, frame: GoAwayFrame) -> Any:
+        """Take no new stream of a client that leaves; h2 would end those that it waits for."""
+        if frame.error_code:
+            return self._end_at_goodbye(frame)
+        self._leaving = True
+        return [], []
 
     async def _send_data(self, stream_id: int) -> None:
         if stream_id not in self.stream_buffers:

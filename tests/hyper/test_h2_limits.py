@@ -14,6 +14,7 @@ from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
     Frame,
+    GoAwayFrame,
     HeadersFrame,
     PingFrame,
     PriorityFrame,
@@ -202,6 +203,92 @@ async def test_windows_may_be_opened_for_all_that_was_sent(
                     assert front.data[number].endswith(b"data: [DONE]\n\n")
                 assert front.goaway is None
             await stack.assert_as_before()
+
+
+@pytest.mark.parametrize("kind", ["data", "headers", "unknown"])
+async def test_a_frame_that_promises_too_much_ends_the_connection_before_it_has_come(
+    kind: str, autojump_clock: trio.testing.MockClock
+):
+    """h2 gathers all 16 MiB before it looks at the length, for each connection."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                number = await front.ask()
+                word = {"data": 0, "headers": 1, "unknown": 99}[kind]
+                head = b"\xff\xff\xff" + bytes([word, 0]) + (number + 2).to_bytes(4, "big")
+                await front.send(head)
+                with trio.fail_after(2):
+                    await front.closed.wait()
+                assert front.goaway == ErrorCodes.FRAME_SIZE_ERROR
+            await stack.assert_as_before()
+
+
+async def test_a_header_block_of_many_frames_has_its_limit(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with bystander(stack), connect(stack) as front:
+                piece = ContinuationFrame(1, b"x" * 16_000).serialize()
+                with suppress(*GONE):
+                    await front.send(HeadersFrame(1, b"x" * 16_000).serialize() + piece * 3)
+                await assert_calmed(front)
+            await stack.assert_as_before()
+
+
+@pytest.mark.parametrize("code", [ErrorCodes.NO_ERROR, ErrorCodes.PROTOCOL_ERROR])
+async def test_a_client_that_says_goodbye_gets_what_it_waits_for(
+    code: ErrorCodes, autojump_clock: trio.testing.MockClock
+):
+    """Go's and Netty's clients do so when they are closed gracefully. One that has seen an error waits for nothing."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                running = await front.ask()
+                await front.until(running, b'"content":"a"')
+                await front.send(GoAwayFrame(0, error_code=code).serialize())
+                late = await front.ask()
+                await front.closed.wait()
+                whole = front.data[running].endswith(b"data: [DONE]\n\n")
+                assert whole == (code == ErrorCodes.NO_ERROR)
+                assert front.codes.get(late) == (ErrorCodes.REFUSED_STREAM if whole else None)
+            await stack.assert_as_before()
+            assert "connection_crashed" not in [each["event"] for each in stack.log]
+
+
+async def test_a_client_that_says_goodbye_and_waits_for_nothing_is_closed(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                await front.until_ended(await get(front))
+                await front.send(GoAwayFrame(0).serialize())
+                with trio.fail_after(1):
+                    await front.closed.wait()
+            await stack.assert_as_before()
+
+
+@pytest.mark.parametrize("kind", ["of-streams-to-come", "of-streams-that-are-over", "of-no-parent"])
+async def test_priorities_change_nothing_and_are_not_kept(
+    kind: str, autojump_clock: trio.testing.MockClock
+):
+    """RFC 9113, 5.3.2: they are deprecated. Each took a place in a tree of a thousand."""
+    async with open_fake_decoder(saying(*"abcd", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                await front.until_ended(await get(front))
+                for stream in range(1, 4001, 2):
+                    number = {"of-streams-that-are-over": 1}.get(kind, 100_001 + stream)
+                    parent = {"of-no-parent": 90_001}.get(kind, 0)
+                    word = PriorityFrame(number, depends_on=parent, stream_weight=9, exclusive=True)
+                    await front.send(word.serialize())
+                running = await front.ask()
+                await front.until_ended(running)
+                assert front.data[running].endswith(b"data: [DONE]\n\n")
+                assert front.goaway is None
+            await stack.assert_as_before()
+            assert "connection_crashed" not in [each["event"] for each in stack.log]
 
 
 async def test_a_client_that_floods_and_does_not_read_is_ended_too(

@@ -327,16 +327,23 @@ async def test_client_expects_100_continue(autojump_clock: trio.testing.MockCloc
             await stack.assert_as_before(PROMPT_S)
 
 
-async def test_client_sends_more_after_connection_close(autojump_clock: trio.testing.MockClock):
-    """A stray byte behind a last request does not cut its answer."""
+@pytest.mark.parametrize("how", ["later", "at-once"])
+async def test_client_sends_more_after_connection_close(
+    how: str, autojump_clock: trio.testing.MockClock
+):
+    """What stands behind a last request, be it another one, does not cut its answer."""
     async with open_fake_decoder(saying(*"abc", gap_s=1)) as decoder:
         async with open_stack(decoder.settings()) as stack:
             client = await stack.connect()
-            await client.send(post(chat("hi", model=MODEL), headers="connection: close\r\n"))
+            more = b"\r\n" if how == "later" else post(chat("hi", model=MODEL))
+            last = post(chat("hi", model=MODEL), headers="connection: close\r\n")
+            await client.send(last + more * (how == "at-once"))
             await client.read_until(b'"content":"a"')
-            await client.send(b"\r\n")
+            await client.send(more * (how == "later"))
             await client.read_to_end()
+            assert client.status == 200
             assert b"[DONE]" in client.received
+            assert bytes(client.received).count(b"HTTP/1.1 ") == 1
             await client.stream.aclose()
             await stack.assert_as_before(PROMPT_S)
 
