@@ -68,11 +68,11 @@ class Floods:
         return None if self._resets.spend() else "resets"
 
     def _too_large(self, kind: int, size: int) -> str | None:
+        if size > MAX_FRAME_BYTES:
+            return OVERSIZED
         if kind in (_HEADERS, _CONTINUATION):
             self._block = size + self._block * (kind == _CONTINUATION)
-            if self._block > self._max_block:
-                return "headers"
-        return OVERSIZED if size > MAX_FRAME_BYTES else None
+        return "headers" if self._block > self._max_block else None
 
     def _spend(self, kind: int, flags: int, size: int, stream: int) -> str | None:
         if kind == _RST_STREAM:

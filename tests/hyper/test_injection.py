@@ -29,13 +29,13 @@ TRAPS = {
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The metadata of every call to the engine."""
     found: list[tuple[str, str]] = []
-    plain = ArkChannel.stream
+    plain = ArkChannel.stream_known
 
-    async def spy(self, request, sink, *, metadata=()):
+    async def spy(self, letter, sink, *, metadata=()):
         found.extend(metadata)
-        await plain(self, request, sink, metadata=metadata)
+        await plain(self, letter, sink, metadata=metadata)
 
-    monkeypatch.setattr(ArkChannel, "stream", spy)
+    monkeypatch.setattr(ArkChannel, "stream_known", spy)
     return found
 
 
