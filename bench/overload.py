@@ -3,7 +3,8 @@
 A gateway with a limited number of places in front of the echo engine, which answers as a model would: 100 ms to the first
 token, 20 tokens a second. Without overload all places are taken and nobody else asks; with it ten times as many requests
 arrive as there is room for, evenly, each on a connection of its own. Rounds of both take turns; medians of the rounds are
-compared: one gateway on a core of its own. Prints the figures, writes them into docs/operations.md with `--write`, and exits with 1 if a goal is missed.
+compared: one gateway on a core of its own, and all at real-time priority where that may be had, so that the gateway is measured
+and not what else its machine does. Prints the figures, writes them into docs/operations.md with `--write`, and exits with 1 if a goal is missed.
 """
 
 import argparse
@@ -168,12 +169,10 @@ def report(rounds: Mapping[bool, Sequence[Seen]], own: Sequence[float]) -> tuple
         lines.append(f"| {text} | {calm:.1f} | {loaded:.1f} | {loaded / calm:.2f} |")
     lines.append(
         f"\nThe refusals, {len(refusals):,} of them: median {median_ms:.1f} ms, 99th percentile"
-        f" {p99_ms(refusals):.1f} ms as their clients see it, which share a core with the engine and take"
-        f" turns with its bursts; in the gateway itself median {statistics.median(own) * 1000:.1f} ms, 99th"
-        f" percentile {p99_ms(own):.1f} ms."
+        f" {p99_ms(refusals):.1f} ms as their clients see it, connecting not counted; in the gateway itself median"
+        f" {statistics.median(own) * 1000:.1f} ms, 99th percentile {p99_ms(own):.1f} ms."
     )
-    slowest_ms = max(median_ms, p99_ms(own))
-    return "\n".join(lines), max(ratios) <= GOAL_RATIO and slowest_ms < GOAL_REFUSAL_MS
+    return "\n".join(lines), max(ratios) <= GOAL_RATIO and p99_ms(refusals) < GOAL_REFUSAL_MS
 
 
 def own_times(log: str) -> list[float]:
