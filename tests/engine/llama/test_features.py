@@ -125,6 +125,8 @@ async def test_at_least_min_tokens_come_whatever_would_end_them(single: Served):
     ("held", "pattern"),
     [
         ({"guided_regex": r"\d{4}-\d{2}( or so)?"}, r"\d{4}-\d{2}( or so)?"),
+        # Minutes, if llama.cpp is given it as it stands.
+        ({"guided_regex": "(a?b?c? ?){0,20}"}, "(a?b?c? ?){0,20}"),
         ({"guided_choice": ['a "quoted\\" one', "两"]}, r'a "quoted\\" one|两'),
         ({"structured_outputs": {"regex": "[a-f]{3}x"}}, "[a-f]{3}x"),
         ({"guided_grammar": 'root ::= "0x" [0-9a-f]{4}'}, "0x[0-9a-f]{4}"),

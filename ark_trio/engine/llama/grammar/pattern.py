@@ -17,6 +17,7 @@ from ark_trio.engine.llama.grammar.expression import (
     choice,
     row,
 )
+from ark_trio.engine.llama.grammar.repetition import repeat
 from ark_trio.engine.llama.grammar.writer import Unsupported
 
 MAX_TIMES = 2000
@@ -99,7 +100,7 @@ class _Parser:
             self.refuse("a repetition's bounds are reversed")
         if least > MAX_TIMES:
             self.refuse(f"a repetition goes beyond {MAX_TIMES}")
-        return Repeat(item, least, None if most is None else min(most, MAX_TIMES))
+        return repeat(item, least, None if most is None else min(most, MAX_TIMES))
 
     def _times(self) -> tuple[int, int | None] | None:
         for sign, times in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
