@@ -87,10 +87,10 @@ class Connection(TCPServer):
         note_accepted()
         error = self._door.enter(self, self._address())
         try:
-            if error is None:
-                await super().run()
-            else:
+            if error is not None:
                 await self._turn_away(error)
+            elif self._plain or await self._shake_hands():
+                await super().run()
         except Exception:
             log.exception("connection_crashed")
         except BaseExceptionGroup as group:
@@ -118,6 +118,19 @@ class Connection(TCPServer):
             # What has been lost becomes idle no more: the timer would keep it.
             self._door.note(self, idle=event.idle)
             await super().protocol_send(event)
+
+    async def _shake_hands(self) -> bool:
+        """Begin TLS, within the time of a head. A client that is not through at the server's end is not waited for."""
+        termination: Any = self.context.terminated
+        idle = termination.idle
+        with trio.move_on_after(self._limits.head_s) as scope, suppress(*_LOST):
+            idle.add(scope)
+            try:
+                await self.stream.do_handshake()
+                return True
+            finally:
+                idle.discard(scope)
+        return False
 
     async def _turn_away(self, error: ArkError) -> None:
         """Say why a connection has no place."""
