@@ -44,6 +44,9 @@ END_S = 0.5
 """Time for error frames to leave, the last of the drain: then connections are cut."""
 QUIET_S = 0.5
 """Time in which connections that were accepted last may send their request, and are served."""
+_YOUNG_OBJECTS = 20_000
+"""So many more than were freed have the collector look through them; Python's own 700 are a busy gateway's third request."""
+_OLDER = (20, 20)
 STOP_MARGIN_S = 10.0
 """What the service manager is asked to wait beyond the longest drain."""
 
@@ -139,8 +142,19 @@ async def _serve(
         nursery.start_soon(server.heed, signals)
         nursery.start_soon(notifier.feed_watchdog)
         nursery.start_soon(notifier.keep_status, server.describe)
+        _collect_less()
         await server.run(doors.main, doors.admin)
         nursery.cancel_scope.cancel()
+
+
+def _collect_less() -> None:
+    """Have the collector look at what requests leave, and more seldom: 5 to 8 % of a request's processor time.
+
+    What is there now stays to the end: modules, routes, settings. Requests leave few cycles, so there is little to be found.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, *_OLDER)
 
 
 def _collect_no_more() -> None:
