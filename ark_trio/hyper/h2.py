@@ -82,7 +82,7 @@ class EndingH2Protocol(H2Protocol):
         self._flooded = False
         self._drain_watch = context.single_task_class()
         self._watching = False
-        self._leaving = False
+        self._leaving = self._heard_goodbye = False
         self._send_frame = self.connection.send_data
         setattr(self.connection, "send_data", self._send_counted)  # noqa: B010 (a method)
         table = self.connection._frame_dispatch_table
@@ -112,6 +112,7 @@ class EndingH2Protocol(H2Protocol):
                 await self._drain_watch.stop()
             await self._say_goodbye()
         await super().handle(event)
+        self._leaving |= self._heard_goodbye  # not before what came with it
         await self._close_if_left()
         if isinstance(event, Closed):
             for stream_id in tuple(self.stream_buffers):
@@ -246,7 +247,7 @@ class EndingH2Protocol(H2Protocol):
         """Take no new stream of a client that leaves; h2 would end those that it waits for."""
         if frame.error_code:
             return self._end_at_goodbye(frame)
-        self._leaving = True
+        self._heard_goodbye = True
         return [], []
 
     async def _send_data(self, stream_id: int) -> None:

@@ -256,6 +256,19 @@ async def test_a_client_that_says_goodbye_gets_what_it_waits_for(
             assert "connection_crashed" not in [each["event"] for each in stack.log]
 
 
+async def test_a_goodbye_in_one_breath_with_a_request_is_no_refusal(
+    autojump_clock: trio.testing.MockClock,
+):
+    async with open_fake_decoder(saying(*"ab", gap_s=0.5)) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            async with connect(stack) as front:
+                number = put(front)
+                await front.send(front.h2.data_to_send() + GoAwayFrame(0).serialize())
+                await front.closed.wait()
+                assert front.data[number].endswith(b"data: [DONE]\n\n")
+            await stack.assert_as_before()
+
+
 async def test_a_client_that_says_goodbye_and_waits_for_nothing_is_closed(
     autojump_clock: trio.testing.MockClock,
 ):
