@@ -53,15 +53,17 @@ async def _read_body() -> bytes:
         InvalidRequest: the client says that it is something else than JSON.
         UnsupportedMediaType: it is compressed: a few bytes could become any number.
         HTTPException: 413 over the size limit, 408 when it does not arrive in time.
+        ShuttingDown: the gateway ends first.
     """
     if request.content_length != 0 and request.mimetype not in ("", "application/json"):
         raise InvalidRequest("Content-Type must be application/json.")
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType("A body must not be compressed.", param="Content-Encoding")
     body = _arrived(request.body)
-    if body is None:
-        body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     here = exchange.get()
+    if body is None:
+        with here.gateway.arriving():
+            body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     here.record.taken = trio.current_time()
     if here.gateway.settings.log.prompts:
         here.record.body = body[:LOGGED_BYTES].decode(errors="replace")

@@ -1,8 +1,8 @@
 """The gateway's process-wide parts, opened once and owned by one task."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -30,6 +30,7 @@ from ark_trio.rpc.mailbox import FailingSink
 
 log = structlog.get_logger()
 
+_STOPPED = "The gateway is being stopped."
 FIRST_LOOK_S = 1.0
 """How long start-up waits for the decoders' first answers; later they are found by the watch."""
 
@@ -77,6 +78,8 @@ class Gateway:
     aside: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
     """Allows a thread, one at a time, for what takes longer than streams can wait: parsing and spelling large requests."""
     bodies: Bodies = field(factory=Bodies)
+    _arriving: set[trio.CancelScope] = field(factory=set)
+    """Of requests whose bodies have not come in full."""
     _open: set[FailingSink[Message]] = field(factory=set)
 
     @property
@@ -121,8 +124,26 @@ class Gateway:
     def abort(self) -> None:
         """End every request that runs or waits, each with an error that its client sees."""
         self.drain()
+        for scope in self._arriving:
+            scope.cancel()
         for sink in tuple(self._open):
-            sink.fail(ShuttingDown("The gateway is being stopped."))
+            sink.fail(ShuttingDown(_STOPPED))
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Have the block, which waits for a request's body, end with an error when all requests do.
+
+        Raises:
+            ShuttingDown: they have.
+        """
+        with trio.CancelScope() as scope:
+            self._arriving.add(scope)
+            try:
+                yield
+            finally:
+                self._arriving.discard(scope)
+        if scope.cancelled_caught:
+            raise ShuttingDown(_STOPPED)
 
     async def run_call(self, ask: Ask, sink: FailingSink[Message]) -> None:
         """Own one backend call from admission to its end; a task of the request's nursery.
@@ -142,7 +163,7 @@ class Gateway:
 
     async def _call(self, ask: Ask, sink: FailingSink[Message]) -> None:
         if self.draining:
-            raise ShuttingDown("The gateway is being stopped.")
+            raise ShuttingDown(_STOPPED)
         ask.record.queue()
         async with self.admission.place(ask.record.key or "", batch=ask.batch):
             ask.record.place()

@@ -13,7 +13,7 @@ from ark_trio.config import Limits
 from tests.lifetimes.test_client import PHASES, Phase, _obstacle, flood
 from tests.support.fake_engine import MODEL, FakeEngine, open_fake_decoder, saying
 from tests.support.stack import RawClient, Stack, open_stack
-from tests.support.wire import chat, post
+from tests.support.wire import CHAT, chat, post
 
 SETTLE_S, DRAIN_S, END_S = 5.0, 60.0, 1.0
 
@@ -194,6 +194,27 @@ async def test_sigterm_serves_new_requests_while_settling(autojump_clock: trio.t
             assert b"[DONE]" in running.received
             for client in (probe, late, running):
                 await client.stream.aclose()
+
+
+@pytest.mark.parametrize("coding", ["length", "chunks"])
+async def test_sigint_within_a_body(coding: str, autojump_clock: trio.testing.MockClock):
+    """A client that still sends is told why nobody goes on reading."""
+    framing = "content-length: 1000" if coding == "length" else "transfer-encoding: chunked"
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{framing}\r\n\r\n"
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            client = await stack.connect()
+            await client.send(head.encode() + (b"{" if coding == "length" else b"5\r\n{"))
+            await trio.sleep(1)
+            await stack.signals.send(signal.SIGINT)
+            await client.read_to_end()
+            assert client.status == 503
+            assert client.error is not None
+            assert client.error["message"] == "The gateway is being stopped."
+            assert [end["outcome"] for end in stack.ends] == ["shutting_down"]
+            with trio.fail_after(END_S):
+                await stack.stopped.wait()
+            await client.stream.aclose()
 
 
 async def test_sigint_with_stalled_readers(autojump_clock: trio.testing.MockClock):
