@@ -69,6 +69,13 @@ def test_what_was_held_comes_with_the_finish_or_with_the_end():
     assert joined(read(step("a <tool"), reading=WITH_TOOLS))[1] == "a <tool"
 
 
+def test_what_began_like_a_call_when_the_length_cut_it_off_is_no_text():
+    for begun in ("<tool", '<tool_call>{"name"'):
+        for reason, content in (("length", "a"), ("stop", f"a {begun}")):
+            got = joined(read(step(f"a {begun}"), step(finish_reason=reason), reading=WITH_TOOLS))
+            assert (got[1].rstrip(), got[2]) == (content, [])
+
+
 def test_each_choice_is_read_by_itself():
     steps = [step("<think>", 0), step("<think", 1), step("a", 0), step("</b>", 1)]
     got = read(*steps)
