@@ -8,6 +8,7 @@ control stay h2's: what arrived is told to it in sums.
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,13 +29,15 @@ from h2.events import (
 from h2.exceptions import ProtocolError, StreamClosedError
 from hyperframe.frame import WindowUpdateFrame
 
-from ark_trio.rpc.frames import HEAD_BYTES, OTHER, find_frames
+from ark_trio.rpc.frames import HEAD_BYTES, OTHER, count_control, find_frames
 from ark_trio.rpc.greeting import greet
 from ark_trio.rpc.inlet import Inlet
 
 log = structlog.get_logger()
 
 _READ_BYTES = 64 << 10
+MAX_CONTROL_PER_S = 1000
+"""Frames of a connection that belong to no call: some ten pings a second are the most that engines have to say."""
 
 
 class ClientProtocol(H2Protocol):
@@ -58,6 +61,8 @@ class ClientProtocol(H2Protocol):
         """Of the calls whose DATA frames are cut out here, by stream."""
         self._rest = b""
         """The beginning of a frame."""
+        self._second = self._control = 0
+        """The second at hand, and the frames in it that belong to no call."""
 
     @property
     def has_room(self) -> bool:
@@ -154,8 +159,22 @@ class ClientProtocol(H2Protocol):
             self.processor.close("Protocol error")
 
     def _give_h2(self, data: bytes) -> None:
-        if data and not self.lost:
-            super().data_received(data)
+        if not data or self.lost:
+            return
+        if self._is_flood(data):
+            log.warning("engine_floods")
+            self.processor.close("Protocol error")
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def _is_flood(self, data: bytes) -> bool:
+        """Whether the engine says so much beside its calls that streams of others would wait: h2 takes 170 µs for SETTINGS."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._control = second, 0
+        self._control += count_control(data)
+        return self._control > MAX_CONTROL_PER_S
 
     def adopt(self, stream_id: int, inlet: Inlet[Any]) -> None:
         """Cut the DATA frames of a stream out for `inlet` from now on, unless h2 must see them to check their sum."""

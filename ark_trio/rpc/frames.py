@@ -13,6 +13,21 @@ _PLAIN_DATA: Final = 0
 """DATA without flags: neither padded nor a stream's last."""
 
 
+_CONTROL: Final = frozenset((2, 4, 6, 7))
+"""PRIORITY, SETTINGS, PING, GOAWAY: frames that go with no call's progress."""
+_LAST_KNOWN: Final = 9
+
+
+def count_control(data: bytes) -> int:
+    """Return how many of the whole frames in `data` are of the kinds that a peer has little to say by, or of none."""
+    count = at = 0
+    while at + HEAD_BYTES <= len(data):
+        high, low, kind, _ = _HEAD.unpack_from(data, at)
+        at += HEAD_BYTES + (high << 16 | low)
+        count += kind >> 8 in _CONTROL or kind >> 8 > _LAST_KNOWN
+    return count
+
+
 def find_frames(data: bytes, max_frame_bytes: int) -> tuple[list[tuple[int, int, int]], int]:
     """Return where whole frames lie, and where the first that is not whole begins.
 

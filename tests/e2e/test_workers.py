@@ -179,6 +179,22 @@ def test_whichever_worker_is_asked_answers_for_all():
                 context.__exit__(None, None, None)
 
 
+def test_a_storm_of_reloads_touches_no_stream_and_hides_no_sigterm(decoder: Served):
+    with proxy(decoder, ARK_SETTLE_S="0", ARK_DRAIN_S="20") as door:
+        open_streams = streams(door, 6, "count=60 gap_s=0.05")
+        for number in range(1000):
+            door.signal(signal.SIGHUP)
+            if number % 10 == 0:
+                time.sleep(0.002)
+        door.signal(signal.SIGTERM)
+        for context, sock in open_streams:
+            assert b'"finish_reason":"stop"' in read_until(sock, DONE)
+            context.__exit__(None, None, None)
+        assert door.wait(10) == 0
+        assert "settings_reloaded" in door.log
+        assert "reload_refused" not in door.log
+
+
 def test_all_workers_together_keep_to_the_limits_of_requests(decoder: Served):
     """An odd number of places: none more than that, whichever workers the kernel gives the connections to."""
     with proxy(decoder, ARK_MAX_REQUESTS="3", ARK_MAX_WAITING="1", ARK_SETTLE_S="0") as door:
