@@ -211,9 +211,9 @@ async def test_sigint_within_a_body(coding: str, autojump_clock: trio.testing.Mo
             assert client.status == 503
             assert client.error is not None
             assert client.error["message"] == "The gateway is being stopped."
-            assert [end["outcome"] for end in stack.ends] == ["shutting_down"]
             with trio.fail_after(END_S):
                 await stack.stopped.wait()
+            assert [end["outcome"] for end in stack.ends] == ["shutting_down"]
             await client.stream.aclose()
 
 
