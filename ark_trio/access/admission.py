@@ -15,6 +15,7 @@ from typing import Final
 import trio
 from attrs import define, field
 
+from ark_trio.bell import Bell
 from ark_trio.errors import Overloaded
 
 BATCH_SHARE: Final = 8
@@ -31,7 +32,7 @@ class _Turn:
     batch: bool
     runs: bool = False
     dropped: bool = False
-    called: trio.Event = field(factory=trio.Event)
+    called: Bell = field(factory=Bell)
 
 
 class _Line:
@@ -138,7 +139,7 @@ class Admission:
         try:
             if not turn.runs:
                 with trio.move_on_after(self._max_wait_s):
-                    await turn.called.wait()
+                    await turn.called.heard()
                 if not turn.runs:
                     raise self._refusal()
             yield
@@ -155,7 +156,7 @@ class Admission:
                 raise self._refusal()
             dropped = line.drop()
             dropped.dropped = True
-            dropped.called.set()
+            dropped.called.ring()
         self._lines[turn.batch].join(turn)
 
     def _line_to_shorten(self, key: str, *, batch: bool) -> _Line | None:
@@ -182,7 +183,7 @@ class Admission:
         while self.running < self._max_running and self.waiting:
             turn = self._next()
             self._let_in(turn)
-            turn.called.set()
+            turn.called.ring()
 
     def _next(self) -> _Turn:
         interactive, batch = self._lines[False], self._lines[True]

@@ -102,8 +102,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
         if self.scope["http_version"] == "2":
             send = self._bounded(send, nursery)
-        response = await self._handle(nursery, receive, send)
-        await self._send_response(send, response)
+        await self._send_response(send, await self._handle(nursery, receive, send))
         self._record.end(COMPLETED)
         nursery.cancel_scope.cancel()
 
@@ -152,16 +151,17 @@ class ArkConnection(TrioASGIHTTPConnection):
         if not isinstance(response, Response):
             await super()._send_response(send, response)
             return
-        headers = encode_headers(response.headers)
-        start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-        await send(start)
-        whole = isinstance(response.response, DataBody)
-        async with response.response as pieces:
+        await send(_start_of(response))
+        body = response.response
+        del response  # a stream may last for minutes
+        whole = isinstance(body, DataBody)
+        async with body as pieces:
             async for piece in pieces:
                 last = whole or isinstance(piece, LastPiece)
                 await send({"type": "http.response.body", "body": piece, "more_body": not last})
                 if last:
                     return
+                del piece
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _bounded(self, send: Any, nursery: trio.Nursery) -> Any:
@@ -206,6 +206,11 @@ async def _listen(receive: Any, hear: Callable[[Mapping[str, Any]], None]) -> No
         hear(message)
         if message["type"] == "http.disconnect":
             return
+
+
+def _start_of(response: Response) -> dict[str, Any]:
+    headers = encode_headers(response.headers)
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 
 
 def client_address(scope: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
+from ark_trio.bell import Bell
 from ark_trio.errors import ArkError
 from ark_trio.hyper import fate, outlet
 from ark_trio.hyper.config import HyperConfig
@@ -73,12 +74,12 @@ class Connection(TCPServer):
         self._emptying = False
         self._tasks: trio.Nursery | None = None
         """For what belongs to reading and writing."""
-        self._more_to_write = trio.Event()
-        self._progress = trio.Event()
+        self._more_to_write = Bell()
+        self._progress = Bell()
         self._lost = False
         self._unread = bytearray()
-        self._more_to_read = trio.Event()
-        self._room = trio.Event()
+        self._more_to_read = Bell()
+        self._room = Bell()
         self._lingering = False
         self._read_all = trio.Event()
 
@@ -158,7 +159,7 @@ class Connection(TCPServer):
         """Wait until all that entered the buffer so far has left it, or is lost. Always a checkpoint."""
         mark = self._queued
         while self._written < mark and not self._lost:
-            await self._progress.wait()
+            await self._progress.heard()
         await trio.lowlevel.checkpoint()
 
     def _write_or_keep(self, data: bytes) -> bool:
@@ -174,7 +175,7 @@ class Connection(TCPServer):
 
     def _empty_soon(self) -> None:
         """Have what waits written. Most clients keep up, so the task is there only once it was needed."""
-        self._more_to_write.set()
+        self._more_to_write.ring()
         if not self._emptying and self._tasks is not None:
             self._emptying = True
             self._tasks.start_soon(self._empty_buffer)
@@ -194,9 +195,8 @@ class Connection(TCPServer):
     async def _empty_buffer(self) -> None:
         """Write what waits, for as long as the connection lives."""
         while not self._lost:
-            self._more_to_write = trio.Event()
             if not self._unsent:
-                await self._more_to_write.wait()
+                await self._more_to_write.heard()
             with trio.move_on_after(self._limits.stalled_write_s):
                 await self._write_some()
                 continue
@@ -247,7 +247,7 @@ class Connection(TCPServer):
         if not data or self._lingering:
             return bool(data)
         self._unread += data
-        self._more_to_read.set()
+        self._more_to_read.ring()
         if len(self._unread) > self._limits.max_pipelined_bytes:
             with trio.move_on_after(_PIPELINING_S):
                 await self._taken()
@@ -261,8 +261,7 @@ class Connection(TCPServer):
     async def _taken(self) -> None:
         """Wait until what was read has been handed over."""
         while self._unread:
-            self._room = trio.Event()
-            await self._room.wait()
+            await self._room.heard()
 
     def _request_state(self) -> Any:
         """h11's state of the client's side; DONE while a whole request is being answered. None under HTTP/2."""
@@ -275,16 +274,15 @@ class Connection(TCPServer):
         """Give the protocol what was read."""
         while True:
             await trio.lowlevel.checkpoint()
-            self._more_to_read = trio.Event()
             if not self._unread:
-                await self._more_to_read.wait()
+                await self._more_to_read.heard()
             await self._hand_over_once()
 
     async def _hand_over_once(self) -> None:
         # A function of its own: a local of the loop would keep what was read, a prompt, until the next read.
         data = bytes(self._unread)
         self._unread.clear()
-        self._room.set()
+        self._room.ring()
         # After a last request nothing more counts; h11 would end its answer for it.
         if self._request_state() is not h11.MUST_CLOSE:
             await self.protocol.handle(RawData(data))
@@ -305,7 +303,7 @@ class Connection(TCPServer):
         """Say that we have answered, and take what the client sends until it has seen that."""
         self._lingering = True
         self._unread.clear()
-        self._room.set()
+        self._room.ring()
         with trio.move_on_after(_LINGER_S), suppress(*_LOST):
             # Several tasks may close; send_eof is for one at a time.
             self._socket.shutdown(socket.SHUT_WR)
@@ -327,12 +325,11 @@ class Connection(TCPServer):
         """Nothing can be written any more; whoever waits for that goes on."""
         self._lost = True
         self._unsent.clear()
-        self._more_to_write.set()
+        self._more_to_write.ring()
         self._wake_writers()
 
     def _wake_writers(self) -> None:
-        self._progress.set()
-        self._progress = trio.Event()
+        self._progress.ring()
 
     def _reset(self) -> None:
         """Close the socket at once, without waiting for the client to take what the kernel holds."""

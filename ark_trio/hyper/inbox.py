@@ -5,12 +5,13 @@ speaks ASGI; an application that knows of it has each message handed over where 
 client to leave.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
 from hypercorn.trio.task_group import TaskGroup, _handle
+
+from ark_trio.bell import Bell
 
 KEY = "ark.inbox"
 """Of the `Inbox` in each request's `scope["state"]`."""
@@ -24,21 +25,21 @@ class Inbox:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: deque[Message] = deque()
+        self._waiting: list[Message] = []
         self._taker: Taker | None = None
-        self._stirred = trio.Event()
+        self._stirred = Bell()
 
     def hand_to(self, taker: Taker) -> None:
         """Give what waits, and from now on all that comes, to `taker`. It may raise nothing."""
         self._taker = taker
         while self._waiting:
-            taker(self._waiting.popleft())
+            taker(self._waiting.pop(0))
         self._stir()
 
     async def put(self, message: Message) -> None:
         """Pass on a message, once there is room for it. The client's leaving needs none, so that nothing holds it up."""
         while self._taker is None and len(self._waiting) >= self._limit and not _is_end(message):
-            await self._stirred.wait()
+            await self._stirred.heard()
         if self._taker is not None:
             self._taker(message)
         else:
@@ -48,13 +49,12 @@ class Inbox:
     async def receive(self) -> Message:
         """Return the next message, as ASGI's `receive`."""
         while not self._waiting:
-            await self._stirred.wait()
+            await self._stirred.heard()
         self._stir()
-        return self._waiting.popleft()
+        return self._waiting.pop(0)
 
     def _stir(self) -> None:
-        self._stirred.set()
-        self._stirred = trio.Event()
+        self._stirred.ring()
 
 
 class InboxTaskGroup(TaskGroup):

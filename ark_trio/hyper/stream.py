@@ -22,6 +22,8 @@ class EndingStream(HTTPStream):
             await self.send(LastBody(stream_id=self.stream_id, data=message["body"]))
             message = {**message, "body": b""}
         await super().app_send(message)
+        if message is not None and message["type"] == "http.response.start":
+            self.response["headers"] = []  # they are out, and a stream may last for minutes
 
     def _is_last_piece(self, message: Any) -> bool:
         return bool(

@@ -49,6 +49,7 @@ async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
     push = Push(steps, spelling, outlet) if outlet is not None else None
     try:
         yield KEEP_ALIVE if begin is None else begin
+        del begin
         while True:
             if push is not None and steps.begun and not await push.run(keep_alive_s):
                 yield KEEP_ALIVE

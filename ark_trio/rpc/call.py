@@ -18,6 +18,7 @@ from grpclib.metadata import USER_AGENT, decode_grpc_message, decode_metadata, e
 from h2.errors import ErrorCodes
 from hpack import NeverIndexedHeaderTuple
 
+from ark_trio.bell import Bell
 from ark_trio.rpc.channel import LimitedChannel
 from ark_trio.rpc.connection import ClientProtocol
 from ark_trio.rpc.inlet import Inlet
@@ -59,7 +60,7 @@ class Call(Generic[M]):
         self._protocol = protocol
         self._sink = sink
         self._h2 = protocol.h2
-        self._stirred = trio.Event()
+        self._stirred = Bell()
         self._broken: StreamTerminatedError | None = None
         self._room_scope: trio.CancelScope | None = None
         self.id: int = self._h2.get_next_available_stream_id()
@@ -80,14 +81,14 @@ class Call(Generic[M]):
 
     def set(self) -> None:
         """Something has come that the owner may wait for."""
-        self._stirred.set()
+        self._stirred.ring()
 
     def __ended__(self) -> None:
         self.buffer.eof()
 
     def __terminated__(self, reason: str) -> None:
         self._broken = StreamTerminatedError(reason)
-        self._stirred.set()
+        self._stirred.ring()
         if self._room_scope is not None:
             self._room_scope.cancel()
 
@@ -169,8 +170,7 @@ class Call(Generic[M]):
     async def _stir(self) -> None:
         """Wait until something has come."""
         if self._broken is None:
-            self._stirred = trio.Event()
-            await self._stirred.wait()
+            await self._stirred.heard()
         if self._broken is not None:
             raise self._broken
 

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
+from ark_trio.bell import Bell
 from ark_trio.errors import ArkError
 
 M = TypeVar("M")
@@ -90,8 +91,8 @@ class Mailbox(Generic[M]):
         """What `fail` was given first."""
         self.arrived = 0.0
         """When the first came of what waits, or was taken last."""
-        self._arrived = trio.Event()
-        self._room = trio.Event()
+        self._arrived = Bell()
+        self._room = Bell()
         self._tap: Tap[M] | None = None
 
     def feed(self, message: M, size: int = 0) -> bool:
@@ -113,16 +114,14 @@ class Mailbox(Generic[M]):
         """Wake the reader, unless the tap has taken all."""
         if self._tap is not None and not self._tap.flush():
             self._tap = None
-            self._arrived.set()
+            self._arrived.ring()
         if self._waiting:
-            self._arrived.set()
+            self._arrived.ring()
 
     async def room(self) -> None:
         """Wait until the reader has taken what waits. Trio-flavoured."""
         if self._full and not self._ended:
-            if self._room.is_set():  # several calls may wait at once
-                self._room = trio.Event()
-            await self._room.wait()
+            await self._room.heard()  # several calls may wait at once
         else:
             await trio.lowlevel.checkpoint()
 
@@ -143,11 +142,10 @@ class Mailbox(Generic[M]):
         if self._waiting or self._ended:
             await trio.lowlevel.checkpoint()
         else:
-            self._arrived = trio.Event()
-            await self._arrived.wait()
+            await self._arrived.heard()
         batch, self._waiting = self._waiting, []
         self._bytes = 0
-        self._room.set()
+        self._room.ring()
         if not batch and self.error is not None:
             raise self.error
         return batch
@@ -167,8 +165,7 @@ class Mailbox(Generic[M]):
         if self._tap is None:
             await trio.lowlevel.checkpoint()
         else:
-            self._arrived = trio.Event()
-            await self._arrived.wait()
+            await self._arrived.heard()
 
     @property
     def _full(self) -> bool:
@@ -180,5 +177,5 @@ class Mailbox(Generic[M]):
         self._ended = True
         self._tap = None  # the reader may be between two waits: the next must not begin
         self.error = error
-        self._arrived.set()
-        self._room.set()
+        self._arrived.ring()
+        self._room.ring()
