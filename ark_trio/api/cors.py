@@ -31,7 +31,9 @@ async def answer_preflight() -> Response | None:
         "access-control-allow-headers": request.headers.get("access-control-request-headers", "*"),
         "access-control-max-age": str(_PREFLIGHT_AGE_S),
     }
-    return Response(b"", status=_NO_CONTENT, headers=headers)
+    response = Response(b"", status=_NO_CONTENT, headers=headers)
+    del response.headers["content-type"]
+    return response
 
 
 async def allow_origin(response: Response) -> Response:

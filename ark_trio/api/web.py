@@ -20,6 +20,8 @@ from ark_trio.config import Settings
 from ark_trio.errors import ArkError, InvalidRequest
 from ark_trio.relay.gateway import Gateway
 
+_NO_CONTENT: Final = 204
+
 
 class ApiRequest(TrioRequest):
     """Quart's, without what nobody here uses: forms, which are parsed under a lock, and blueprints' own hooks."""
@@ -63,6 +65,13 @@ class Web(QuartTrio):
             return cast(Response, await super().handle_request(request))
         except BadHost:
             return await reply_to_ark_error(InvalidRequest("The Host header is malformed."))
+
+    async def make_default_options_response(self) -> Response:
+        """Answer OPTIONS: there is nothing to read in it, least of all HTML."""
+        response = await super().make_default_options_response()
+        response.status_code = _NO_CONTENT
+        del response.headers["content-type"]
+        return response
 
 
 def build_web(gateway: Gateway) -> Web:

@@ -9,8 +9,6 @@ CONNECT are refused, and an offer to upgrade to h2c is not taken up, as the RFC 
 from typing import Any
 
 import h11
-import orjson
-import structlog
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, EndBody
 from hypercorn.protocol.events import Event as StreamEvent
@@ -20,10 +18,8 @@ from ark_trio.config import Limits
 from ark_trio.errors import ArkError, InvalidRequest, MethodNotAllowed, RequestTimeout
 from ark_trio.hyper import fate
 from ark_trio.hyper.careful import careful_connection, error_of
+from ark_trio.hyper.refusal import spell_refusal
 from ark_trio.hyper.stream import LastBody
-from ark_trio.protocol.error_body import error_body
-
-log = structlog.get_logger()
 
 
 class CarefulH11Protocol(H11Protocol):
@@ -112,7 +108,6 @@ class CarefulH11Protocol(H11Protocol):
     async def _refuse(self, error: ArkError) -> None:
         """Answer with `error` if nothing was answered yet, and close."""
         self._refused = True
-        log.info("request_refused", status=error.status, reason=error.message)
         fate.note(self.connection_state, error.outcome)
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             bare = self._h11._request_method == b"HEAD"
@@ -186,13 +181,6 @@ def refusal(error: ArkError) -> bytes:
 
 
 def _answer(error: ArkError) -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
-    body = orjson.dumps(error_body(error))
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-    ]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    head = h11.Response(status_code=error.status, headers=headers)
+    fields, body = spell_refusal(error)
+    head = h11.Response(status_code=error.status, headers=[*fields, (b"connection", b"close")])
     return head, h11.Data(data=body), h11.EndOfMessage()

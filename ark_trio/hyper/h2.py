@@ -12,7 +12,6 @@ client opens another one; floods end it at once (hypercorn's answer to rapid res
 from contextlib import suppress
 from typing import Any, cast
 
-import orjson
 import structlog
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -39,7 +38,7 @@ from hyperframe.frame import GoAwayFrame
 from ark_trio.config import Limits
 from ark_trio.errors import ArkError, HeadersTooLarge, UriTooLong
 from ark_trio.hyper.flood import OVERSIZED, Floods
-from ark_trio.protocol.error_body import error_body
+from ark_trio.hyper.refusal import spell_refusal
 
 log = structlog.get_logger()
 
@@ -187,15 +186,9 @@ class EndingH2Protocol(H2Protocol):
 
     def _refuse(self, stream_id: int, error: ArkError) -> None:
         """Answer a request that was not begun."""
-        log.info("request_refused", status=error.status, reason=error.message)
-        body = orjson.dumps(error_body(error))
-        fields = [
-            (b":status", b"%d" % error.status),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-        ]
+        fields, body = spell_refusal(error)
         try:
-            self.connection.send_headers(stream_id, fields)
+            self.connection.send_headers(stream_id, [(b":status", b"%d" % error.status), *fields])
             self.connection.send_data(stream_id, body, end_stream=True)
         except ProtocolError:  # it leaves no room for an answer
             self._reset(stream_id, ErrorCodes.REFUSED_STREAM)

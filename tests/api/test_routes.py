@@ -223,3 +223,18 @@ async def test_a_body_may_be_as_deep_as_the_settings_say():
                 answer = await client.ask("POST", path, b'{"x":' + b"[" * 10 + b"]" * 10 + b"}")
                 assert answer.status == 400
                 assert "10 levels" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [(CHAT, {"POST", "OPTIONS"}), ("/v1/models", {"GET", "HEAD", "OPTIONS"})],
+)
+async def test_options_are_told_without_a_body_of_any_kind(path: str, methods: set[str]):
+    async with open_fake_decoder(hang) as decoder, open_client(decoder.settings()) as client:
+        told = await client.ask("OPTIONS", path)
+        missing = await client.ask("OPTIONS", "/v1/nothing")
+    assert (told.status, told.body) == (204, b"")
+    assert set(told.headers["allow"].split(", ")) == methods
+    assert "content-type" not in told.headers
+    assert "x-request-id" in told.headers
+    assert (missing.status, missing.json["error"]["type"]) == (404, "invalid_request_error")

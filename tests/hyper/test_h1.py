@@ -131,6 +131,8 @@ async def test_what_is_not_plain_http_is_refused(
             error = orjson.loads(body)["error"]
             assert set(error) == {"message", "type", "param", "code"}
             assert error["type"] == "invalid_request_error"
+            (logged,) = [line for line in stack.log if line["event"] == "request_refused"]
+            assert b"x-request-id: " + logged["request_id"].encode() in head
             assert decoder.engine.calls == []
             await stack.assert_as_before()
 
