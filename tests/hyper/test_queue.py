@@ -1,8 +1,7 @@
 """A body that is not taken waits with its client, not here."""
 
-import math
 import socket
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h2.connection
@@ -18,12 +17,13 @@ from ark_trio.hyper.patch import mend_protocols
 
 HELD_BYTES = 2 << 20
 """Ten pieces of 64 KiB, what was read ahead of them, and h2's or h11's own buffers."""
+Send = Callable[[bytes], Awaitable[None]]
 CHUNK = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
 
 
 async def asleep(_scope: Any, _receive: Any, _send: Any) -> None:
     """An application that takes nothing of its request."""
-    await trio.sleep(math.inf)
+    await trio.sleep_forever()
 
 
 async def taken_of(body: Any) -> int:
@@ -37,34 +37,37 @@ async def taken_of(body: Any) -> int:
     connection = Connection(app, hyper_config(Settings()), EndingContext(), {}, stream)
     client = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     sent = 0
+
+    async def send(piece: bytes) -> None:
+        nonlocal sent
+        await client.send_all(piece)
+        sent += len(piece)
+        if sent > 2 * HELD_BYTES:
+            nursery.cancel_scope.cancel()
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.run)
         with trio.move_on_after(2):
-            async with aclosing(body(client)) as pieces:
-                async for piece in pieces:
-                    await client.send_all(piece)
-                    sent += len(piece)
-                    if sent > 2 * HELD_BYTES:
-                        break
+            await body(client, send)
         nursery.cancel_scope.cancel()
     await client.aclose()
     return sent
 
 
-async def http1(_client: Any) -> Any:
-    yield b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+async def http1(_client: Any, send: Send) -> None:
+    await send(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
     while True:
-        yield CHUNK
+        await send(CHUNK)
 
 
-async def http2(client: Any) -> Any:
+async def http2(client: Any, send: Send) -> None:
     """By the rules: as much as the server says that it has room for."""
     speaker = h2.connection.H2Connection()
     speaker.initiate_connection()
     fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
     speaker.send_headers(1, fields)
     while True:
-        yield speaker.data_to_send()
+        await send(speaker.data_to_send())
         if size := min(speaker.local_flow_control_window(1), speaker.max_outbound_frame_size):
             speaker.send_data(1, b"x" * size)
         else:
