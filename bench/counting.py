@@ -51,13 +51,14 @@ def open_record(book: Book, model: str) -> Record:
 def one_request(book: Book, model: str) -> None:
     now = trio.current_time()
     record = open_record(book, model)
-    with book.entry(record):
-        record.queue()
-        record.place()
-        record.ask("127.0.0.1:62000")
-        record.arrive(1, now, now)
-        record.usage = Usage(prompt_tokens=10, completion_tokens=20)
-        record.end(COMPLETED)
+    book.begin(record)
+    record.queue()
+    record.place()
+    record.ask("127.0.0.1:62000")
+    record.arrive(1, now, now)
+    record.usage = Usage(prompt_tokens=10, completion_tokens=20)
+    record.end(COMPLETED)
+    book.end(record)
 
 
 def stretches(readings: dict[str, Reading]) -> list[float]:

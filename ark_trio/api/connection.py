@@ -29,7 +29,7 @@ from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.push import Outlet
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
-from ark_trio.relay.tab import Tab, open_tab
+from ark_trio.relay.tab import Tab
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -84,8 +84,11 @@ class ArkConnection(TrioASGIHTTPConnection):
         )
         self._record = record
         send = self._recording(send)
-        with gateway.book.entry(record), gateway.bodies.share() as self._share:
-            async with open_tab(gateway.store, record) as tab, trio.open_nursery() as nursery:
+        # No context managers made of generators: a stream would keep their frames, half a kilobyte each.
+        self._share, tab = gateway.bodies.share(), Tab(gateway.store)
+        gateway.book.begin(record)
+        try:
+            async with trio.open_nursery() as nursery:
                 exchange.set(
                     Exchange(
                         nursery=nursery,
@@ -97,6 +100,12 @@ class ArkConnection(TrioASGIHTTPConnection):
                     )
                 )
                 await self._answer(nursery, receive, send)
+        finally:
+            self._share.close()
+            try:
+                await tab.settle(record)
+            finally:
+                gateway.book.end(record)
 
     async def _answer(self, nursery: trio.Nursery, receive: Any, send: Any) -> None:
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""

@@ -2,9 +2,8 @@
 
 import random
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
 import structlog
 import trio
@@ -40,11 +39,18 @@ class Lease:
     channel: ArkChannel
     _decoder: "Decoder"
     _number: int
+    _work: Work
     waiting: bool = True
     """Nothing of the answer has come."""
     on_away: Callable[[], None] | None = None
     """Called when the decoder is found away while the request waits there."""
     _judged: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoder.take_back(self, self._number, self._work)
 
     def first_token(self) -> None:
         """The request's first token has come."""
@@ -111,9 +117,8 @@ class Decoder:
             return "away" if self._looked.is_set() else "new"
         return "ejected" if self.ejection.out(now) else "ready"
 
-    @contextmanager
-    def lease(self, work: Work = NO_WORK) -> Iterator[Lease]:
-        """Lend the channel for one request, counted as running here for as long as the block lasts.
+    def lease(self, work: Work = NO_WORK) -> Lease:
+        """Lend the channel for one request, counted as running here until the end of the block that it opens.
 
         Raises:
             Unreachable: the decoder is not open.
@@ -121,15 +126,16 @@ class Decoder:
         if self._channel is None:
             raise Unreachable("The engine behind this model is not there any more.")
         number = self.load.begin(work, trio.current_time())
-        lease = Lease(channel=self._channel, decoder=self, number=number)
+        lease = Lease(channel=self._channel, decoder=self, number=number, work=work)
         self._leases.add(lease)
-        try:
-            yield lease
-        finally:
-            self._leases.discard(lease)
-            self.load.end(number, work)
-            if self.in_flight == 0:
-                self._idle.set()
+        return lease
+
+    def take_back(self, lease: Lease, number: int, work: Work) -> None:
+        """Take a lease back; its request runs here no more."""
+        self._leases.discard(lease)
+        self.load.end(number, work)
+        if self.in_flight == 0:
+            self._idle.set()
 
     def judge(self, error: ArkError | None) -> None:
         """Take how a request ended that the decoder itself brought to an end. A client's faults count neither way."""

@@ -65,6 +65,7 @@ class Connection(TCPServer):
         self._plain = isinstance(stream, trio.SocketStream)
         ours = {fate.KEY: self._fate, **({outlet.KEY: self} if self._plain else {})}
         super().__init__(app, config, context, {**state, **ours}, stream)
+        del self.send_lock  # hypercorn's, for what we do otherwise
         self.idle_task: Any = IdleDeadline(context.terminated, config)
         self._unsent = bytearray()
         self._written = 0
@@ -81,7 +82,7 @@ class Connection(TCPServer):
         self._more_to_read = Bell()
         self._room = Bell()
         self._lingering = False
-        self._read_all = trio.Event()
+        self._read_all = Bell()
 
     async def run(self) -> None:
         """Serve the connection to its end, if there is a place for it."""
@@ -234,7 +235,7 @@ class Connection(TCPServer):
                         pass
             finally:
                 self._tasks = None
-            self._read_all.set()
+            self._read_all.ring()
             if self.idle_task.scope.cancelled_caught:
                 await self._initiate_server_close()
             self._lose()
@@ -307,7 +308,8 @@ class Connection(TCPServer):
         with trio.move_on_after(_LINGER_S), suppress(*_LOST):
             # Several tasks may close; send_eof is for one at a time.
             self._socket.shutdown(socket.SHUT_WR)
-            await self._read_all.wait()
+            while self._tasks is not None:
+                await self._read_all.heard()
 
     def _address(self) -> str | None:
         """Where the client is; None on a Unix socket, or when it has left already."""

@@ -29,7 +29,7 @@ class CarefulH11Protocol(H11Protocol):
         super().__init__(app, config, context, *rest)
         self._limits: Limits = config.limits
         self._h11 = self.connection = careful_connection(self._limits)
-        self._head_timer = context.single_task_class()
+        self._head_timer: Any = None
         self._timing = False
         self._body_is_welcome = True
         self._refused = False
@@ -144,6 +144,7 @@ class CarefulH11Protocol(H11Protocol):
         arriving = self._h11.their_state is h11.IDLE and bool(self._h11.trailing_data[0])
         if arriving and not self._timing:
             self._timing = True
+            self._head_timer = self._head_timer or self.context.single_task_class()
             await self._head_timer.restart(self.task_group, self._await_head)
 
     async def _await_head(self) -> None:

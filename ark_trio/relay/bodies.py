@@ -3,9 +3,6 @@
 Connections times the size of a body is more than any host has.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from attrs import define
 
 
@@ -42,11 +39,6 @@ class Bodies:
     held: int = 0
     """Bytes."""
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """Lend a share for as long as the block lasts, or until it is closed."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            share.close()
+    def share(self) -> Share:
+        """Lend a share, to be closed."""
+        return Share(self)

@@ -1,8 +1,5 @@
 """The requests of this process: those that run, and what those that have ended came to."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import trio
 from attrs import define, field
 
@@ -45,17 +42,16 @@ class Book:
         """Requests that run, the oldest first."""
         return tuple(self._live)
 
-    @contextmanager
-    def entry(self, record: Record) -> Iterator[None]:
-        """Have the request in the book while the block lasts; then write its line and count it."""
+    def begin(self, record: Record) -> None:
+        """Have the request in the book, until `end`."""
         self._live[record] = _NOTHING
-        try:
-            yield
-        finally:
-            record.write()
-            self._count_tokens(record)
-            self._count_end(record)
-            del self._live[record]
+
+    def end(self, record: Record) -> None:
+        """Write the request's line and count it."""
+        record.write()
+        self._count_tokens(record)
+        self._count_end(record)
+        del self._live[record]
 
     def count_so_far(self) -> None:
         """Count the tokens of requests that run: a long answer is no sudden one."""

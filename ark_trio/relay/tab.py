@@ -1,8 +1,6 @@
 """What one request has set aside of its key's rates, and what it is charged when it is over, however it ended."""
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -49,15 +47,11 @@ class Tab:
             raise _refusal(self.verdict)
         self._ticket, self._prompt_tokens = ticket, prompt_tokens
 
-    @property
-    def claimed(self) -> bool:
-        """Something has been set aside."""
-        return self._ticket is not None
-
     async def settle(self, record: Record) -> None:
-        """Charge what the request came to. The caller bounds it."""
+        """Charge what the request came to; whoever is cancelled does so too, for a moment."""
         if self._ticket is not None:
-            await self._store.settle(self._ticket, self._used(record))
+            with trio.move_on_after(SETTLE_S, shield=True):
+                await self._store.settle(self._ticket, self._used(record))
 
     def _used(self, record: Record) -> int:
         if record.asked is None:
@@ -70,18 +64,6 @@ class Tab:
         # What the engine has not told in the end: the prompt by its size, the answer by its messages.
         prompt, answer = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
         return (prompt or self._prompt_tokens) + max(answer, record.messages)
-
-
-@asynccontextmanager
-async def open_tab(store: Store, record: Record) -> AsyncIterator[Tab]:
-    """Have a tab for as long as the block lasts; then it is settled."""
-    tab = Tab(store)
-    try:
-        yield tab
-    finally:
-        if tab.claimed:
-            with trio.move_on_after(SETTLE_S, shield=True):
-                await tab.settle(record)
 
 
 def _refusal(verdict: Verdict) -> RateLimited:
