@@ -56,7 +56,7 @@ def _outside(text: str) -> str:
 
 def _without_address(found: re.Match[str]) -> str:
     try:
-        ip_address(found[0].rstrip("."))
+        address = ip_address(found[0].rstrip("."))
     except ValueError:
         return found[0]
-    return HIDDEN
+    return found[0] if address.is_unspecified else HIDDEN  # "::=" is grammar

@@ -26,7 +26,7 @@ def contradictions(schema: Any, place: str = "") -> Iterator[str]:
         for position, each in enumerate(schema):
             yield from contradictions(each, f"{place}/{position}")
     if isinstance(schema, dict):
-        where = f"the schema at {place}" if place else "the schema"
+        where = f"the schema at #{place}" if place else "the schema"
         for what in _own(schema):
             yield f"{where} has {what}"
         for key, value in schema.items():

@@ -231,4 +231,4 @@ def _is_any(value: Json, types: list[Json]) -> bool:
 
 
 def _at(place: str) -> str:
-    return f"the schema at {place[:120]}" if place else "the schema"
+    return f"the schema at #{place[:120]}" if place else "the schema"

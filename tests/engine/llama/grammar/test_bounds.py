@@ -13,11 +13,11 @@ from ark_trio.engine.llama.grammar.bounds import contradictions
         ({"minLength": 2, "maxLength": 1}, "the schema has minLength above its maxLength"),
         (
             {"properties": {"a": {"items": {"minItems": 3, "maxItems": 2.0}}}},
-            "the schema at /properties/a/items has minItems above its maxItems",
+            "the schema at #/properties/a/items has minItems above its maxItems",
         ),
         (
             {"anyOf": [{}, {"pattern": "^(x{2}y){3, 1}$"}]},
-            "the schema at /anyOf/1 has a pattern that repeats something more often than it may",
+            "the schema at #/anyOf/1 has a pattern that repeats something more often than it may",
         ),
     ],
 )

@@ -138,7 +138,7 @@ def test_of_each_kind_only_valid_texts_are_allowed(schema: Any, data: st.DataObj
         ({"type": "array", "prefixItems": {}}, "no list"),
         ({"enum": []}, "at least one"),
         ({"anyOf": []}, "no list of schemas"),
-        ({"properties": {"a": 3}}, "at /properties/a is no schema"),
+        ({"properties": {"a": 3}}, "at #/properties/a is no schema"),
         # Impossible:
         (False, "false"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum above"),
@@ -149,7 +149,7 @@ def test_of_each_kind_only_valid_texts_are_allowed(schema: Any, data: st.DataObj
         ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "minItems above"),
         ({"type": "string", "enum": [1, 2]}, "type excludes"),
         ({"type": "object", "required": ["a"], "additionalProperties": False}, "requires a"),
-        ({"properties": {"a": False}, "required": ["a"]}, "at /properties/a is false"),
+        ({"properties": {"a": False}, "required": ["a"]}, "at #/properties/a is false"),
         ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "no finite value"),
         ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "no finite value"),
     ],
