@@ -27,9 +27,11 @@ from ark_trio.errors import ConfigError
 from ark_trio.hyper.config import HyperConfig, hyper_config, set_limits
 from ark_trio.hyper.connection import Connection
 from ark_trio.hyper.descriptors import quiet_accept, raise_descriptor_limit
+from ark_trio.hyper.fair import FairListener
 from ark_trio.hyper.idle import EndingContext
 from ark_trio.hyper.patch import mend_protocols, warn_of_versions
 from ark_trio.relay.census import take_census
+from ark_trio.relay.crowd import Crowd
 from ark_trio.relay.gateway import Gateway, open_gateway
 from ark_trio.relay.reading import take_reading
 from ark_trio.relay.siblings import ALONE, Siblings, Topic
@@ -46,7 +48,7 @@ QUIET_S = 0.5
 """Time in which connections that were accepted last may send their request, and are served."""
 _YOUNG_OBJECTS = 20_000
 """So many more than were freed have the collector look through them; Python's own 700 are a busy gateway's third request."""
-_OLDER = (20, 20)
+_OLDER = (10, 5)
 STOP_MARGIN_S = 10.0
 """What the service manager is asked to wait beyond the longest drain."""
 
@@ -60,12 +62,12 @@ def run_proxy(settings: Settings, reload: Callable[[], Settings]) -> int:
         if settings.workers == 1:
             trio.run(serve, settings, doors, reload, notifier)
             return 0
-        count, family = settings.workers, secrets.token_hex(8)
+        count, family, crowd = settings.workers, secrets.token_hex(8), Crowd(settings.workers)
 
         def work(
             number: int, notifier: Notifier, orders: socket.socket, counter: socket.socket
         ) -> None:
-            place = Siblings(number=number, count=count, family=family)
+            place = Siblings(number=number, count=count, family=family, crowd=crowd)
             newest = _newest(settings, reload)
             trio.run(serve_worker, newest, doors, reload, notifier, orders, place, counter)
 
@@ -150,7 +152,7 @@ async def _serve(
 def _collect_less() -> None:
     """Have the collector look at what requests leave, and more seldom: 5 to 8 % of a request's processor time.
 
-    What is there now stays to the end: modules, routes, settings. Requests leave few cycles, so there is little to be found.
+    What is there now stays to the end: modules, routes, settings. A stream that is cut leaves a hundred objects in cycles, and they may wait.
     """
     gc.collect()
     gc.freeze()
@@ -223,7 +225,12 @@ class Server:
         self, listener: socket.socket
     ) -> trio.SocketListener | trio.SSLListener[trio.SocketStream]:
         """Return what clients come in by, with TLS if there is a certificate."""
-        plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        plain: Any = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        siblings = self.gateway.siblings
+        if siblings.crowd is not None:
+            siblings.crowd.note(siblings.number, 0)
+            self.config.door.tell = partial(siblings.crowd.note, siblings.number)
+            plain = FairListener(plain, siblings.crowd, siblings.number)
         self._tls = door_context(self.gateway.settings.http)
         return plain if self._tls is None else trio.SSLListener(plain, self._tls)
 

@@ -29,7 +29,7 @@ from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
 from ark_trio.relay.push import Outlet
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
-from ark_trio.relay.tab import Tab
+from ark_trio.relay.tab import SETTLE_S, Tab
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -103,7 +103,8 @@ class ArkConnection(TrioASGIHTTPConnection):
         finally:
             self._share.close()
             try:
-                await tab.settle(record)
+                with trio.move_on_after(SETTLE_S, shield=True):
+                    await tab.settle(record)
             finally:
                 gateway.book.end(record)
 

@@ -125,6 +125,8 @@ class Connection(TCPServer):
         """Begin TLS, within the time of a head. A client that is not through at the server's end is not waited for."""
         termination: Any = self.context.terminated
         idle = termination.idle
+        if termination.is_set():
+            return False
         with trio.move_on_after(self._limits.head_s) as scope, suppress(*_LOST):
             idle.add(scope)
             try:
@@ -230,17 +232,30 @@ class Connection(TCPServer):
             if self._unsent:
                 self._empty_soon()
             try:
-                with self.idle_task.scope, suppress(*_LOST):
-                    while await self._read_some():
-                        pass
+                if idle_too_long := await self._read_while_used():
+                    # HTTP/2 says goodbye, which is written by a task that ends with the reading.
+                    with trio.move_on_after(_CLOSE_S):
+                        await self.protocol.handle(Closed())
             finally:
                 self._tasks = None
             self._read_all.ring()
-            if self.idle_task.scope.cancelled_caught:
-                await self._initiate_server_close()
+            if idle_too_long:
+                await self._close()
             self._lose()
             nursery.cancel_scope.cancel()
         await self.protocol.handle(Closed())
+
+    async def _read_while_used(self) -> bool:
+        """Read until nothing more is to be read; True: because the connection has been idle for too long."""
+        while True:  # noqa: ASYNC913 (it reads)
+            with self.idle_task.scope as scope, suppress(*_LOST):
+                while await self._read_some():
+                    pass
+            if not scope.cancelled_caught:
+                return False
+            if self.idle_task.idle and not self._unread:
+                return True
+            self.idle_task.renew()  # a request came just in time
 
     async def _read_some(self) -> bool:
         """Read once; False when nothing more is to be read."""

@@ -6,7 +6,7 @@ send nothing, or half a head, keep nobody out. Only when all of them have a requ
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -44,6 +44,8 @@ class Door:
     turned_away: int = 0
     shed: int = 0
     """Idle ones that made room."""
+    tell: Callable[[int], None] = lambda _: None
+    """Hears how many are inside, whenever that changes."""
     _addresses: dict[Guest, str | None] = field(factory=dict)
     _by_address: Counter[str] = field(factory=Counter)
     _idle: dict[Guest, None] = field(factory=dict)
@@ -72,6 +74,7 @@ class Door:
         self.entered += 1
         self._addresses[guest] = address
         self._idle[guest] = None
+        self.tell(self.inside)
         if address:
             self._by_address[address] += 1
         return None
@@ -80,6 +83,7 @@ class Door:
         """Forget a connection that has ended; more than once does no harm."""
         self._idle.pop(guest, None)
         address = self._addresses.pop(guest, None)
+        self.tell(self.inside)
         if address:
             self._by_address[address] -= 1
             if not self._by_address[address]:

@@ -41,15 +41,21 @@ class IdleDeadline:
 
     def __init__(self, termination: Termination, config: Any) -> None:
         self.scope = trio.CancelScope()
+        self.idle = False
         self._termination = termination
         self._config = config
 
     async def restart(self, *_: Any) -> None:
         """The connection is idle from now on."""
-        self._termination.idle.add(self.scope)
-        # At the server's end protocols close what they have answered. They may still be writing it.
-        patience_s = _LAST_S if self._termination.is_set() else self._config.keep_alive_timeout
-        self.scope.deadline = trio.current_time() + patience_s
+        self._begin()
+
+    def renew(self) -> None:
+        """Begin again with another scope: this one is over, and the connection has turned out to be in use."""
+        idle = self.idle
+        self.end()
+        self.scope = trio.CancelScope()
+        if idle:  # what came may be no request
+            self._begin()
 
     async def stop(self) -> None:
         """It is idle no more."""
@@ -57,5 +63,13 @@ class IdleDeadline:
 
     def end(self) -> None:
         """As `stop`, at once."""
+        self.idle = False
         self._termination.idle.discard(self.scope)
         self.scope.deadline = math.inf
+
+    def _begin(self) -> None:
+        self.idle = True
+        self._termination.idle.add(self.scope)
+        # At the server's end protocols close what they have answered. They may still be writing it.
+        patience_s = _LAST_S if self._termination.is_set() else self._config.keep_alive_timeout
+        self.scope.deadline = trio.current_time() + patience_s

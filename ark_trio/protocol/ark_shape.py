@@ -183,7 +183,9 @@ class _Reading:
         if tag != _STRUCT:
             raise _Unlike
         entries: dict[bytes, Span] = {}
-        for _, begin, end in self._fields((inner[0], inner[1])):
+        for field, begin, end in self._fields((inner[0], inner[1])):
+            if field != _FIELDS:  # of a contract newer than ours
+                raise _Unlike
             self._add_entry(entries, (begin, end))
         return entries
 

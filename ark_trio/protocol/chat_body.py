@@ -94,7 +94,10 @@ class ChatBody(SamplingBody):
         "int64_", key="logprobs", bounds=Bounds(minimum=0, maximum=20), note="needs logprobs"
     )
     tools: list[dict[str, Any]] | None = forwarded(
-        "value_list", parse=parse_tools, shape=Annotated[tuple[Tool, ...], NOT_EMPTY] | None
+        "value_list",
+        parse=parse_tools,
+        shape=Annotated[tuple[Tool, ...], NOT_EMPTY] | None,
+        note="names are 1 to 64 of a-z, A-Z, 0-9, _ and -, none twice, as OpenAI has them; integers in schemas have 64 bits",
     )
     tool_choice: Any = forwarded(
         "string_",

@@ -1,5 +1,7 @@
 """The requests of this process: those that run, and what those that have ended came to."""
 
+from typing import cast
+
 import trio
 from attrs import define, field
 
@@ -83,7 +85,7 @@ class Book:
         if told == before:
             return
         model = self.models.label(record.model)
-        # An engine may correct itself downwards; a counter can't. With 0 the series begins, as rates want it.
+        # An engine may correct itself downwards; a counter can't, nor does it count again what comes back. With 0 the series begins, as rates want it.
         more = [max(0, now - then) for now, then in zip(told, before, strict=True)]
         for metric, by in zip(_TOKENS, more, strict=True):
             self.tally.count(metric, model, by=by)
@@ -91,7 +93,7 @@ class Book:
             labels = self._keys.labels(record.key, model)
             for metric, by in zip(_KEY_TOKENS, more, strict=False):
                 self.tally.count(metric, *labels, by=by)
-        self._live[record] = told
+        self._live[record] = cast(_Counts, tuple(map(max, told, before)))
 
     def _count_end(self, record: Record) -> None:
         tally, model = self.tally, self.models.label(record.model)

@@ -16,6 +16,8 @@ import structlog
 import trio
 from attrs import frozen
 
+from ark_trio.relay.crowd import Crowd
+
 log = structlog.get_logger()
 
 Topic = Literal["reading", "status"]
@@ -36,6 +38,8 @@ class Siblings:
     number: int = 1
     """This worker's."""
     count: int = 1
+    crowd: Crowd | None = None
+    """How many connections each has; None where there is one."""
     family: str = ""
     """What their sockets' names begin with: their parent's secret, so that two gateways of one user don't meet."""
 

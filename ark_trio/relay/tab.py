@@ -3,7 +3,6 @@
 import math
 from typing import Final
 
-import trio
 from attrs import define
 
 from ark_trio.access.key import Key
@@ -48,10 +47,9 @@ class Tab:
         self._ticket, self._prompt_tokens = ticket, prompt_tokens
 
     async def settle(self, record: Record) -> None:
-        """Charge what the request came to; whoever is cancelled does so too, for a moment."""
+        """Charge what the request came to. The caller bounds it, and does so cancelled too."""
         if self._ticket is not None:
-            with trio.move_on_after(SETTLE_S, shield=True):
-                await self._store.settle(self._ticket, self._used(record))
+            await self._store.settle(self._ticket, self._used(record))
 
     def _used(self, record: Record) -> int:
         if record.asked is None:

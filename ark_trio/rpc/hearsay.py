@@ -10,30 +10,32 @@ from ipaddress import ip_address
 from typing import Final
 
 HIDDEN: Final = "…"
-_MAX_READ: Final = 1000
+_MAX_READ: Final = 500
 """Characters of a message."""
 _TRACEBACK: Final = re.compile(
-    r"""Traceback \(most|\bFile ".*", line \d|\bat 0x[0-9a-f]|\.(?:py|cc|cpp|cu|cuh|hpp|rs|go):\d""",
+    r"""Traceback \(most|\bFile ".*", line \d|\bat 0x[0-9a-f]{6}|\bobject at 0x|\.(?:py|cc|cpp|cu|cuh|hpp|rs|go):\d""",
     re.I,
 )
-_DOMAINS: Final = (
-    "local|localhost|localdomain|internal|intranet|lan|corp|svc|cluster|com|net|org|io|cn|dev|cloud"
-)
+_DOMAINS: Final = "local|localhost|localdomain|internal|intranet|lan|corp|svc|cluster|com|net|org|io|ai|cn|de|eu|dev|cloud"
 _INSIDE: Final = re.compile(
     rf"""
-    [a-z][a-z0-9+.-]*://[^\s"'<>]*                                # a URL
-    | (?<![\w/\#.])~?/[a-z_.][^\s"'<>,;:()]*                      # a path; "#/…" is a place in the caller's schema
+    [a-z][a-z0-9+.-]{{0,15}}://[^\s"'<>]*                                # a URL
+    | (?<![\w/\#.])(?:~|\.{{1,2}})?/[\w.][^\s"'<>,;:()]*           # a path; "#/…" is a place in the caller's schema
+    | [\w./-]{{1,100}}\.(?:gguf|safetensors|bin|so)\b              # a file's name
+    | \\\\[\w.-]+\\[^\s"'<>]*                                     # a path of a Windows server
     | \b[a-z]:\\[^\s"'<>]*                                        # a path of Windows
     | (?<![\w.])\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d+)?(?![\w.]\w) # IPv4
-    | \[[0-9a-f:.]*:[0-9a-f:.]*(?:%\w+)?\](?::\d+)?               # IPv6
-    | \b[a-z][\w.-]*:\d{{4,5}}\b                                  # a host and its port
-    | \b(?:localhost|[\w-]+(?:\.[\w-]+)*\.(?:{_DOMAINS}))\b(?::\d+)?
-    | \b(?:\w+\.)*\w*(?:Error|Exception)\b(?:\(|:\s*)?            # an exception
+    | \[(?=[^\]]{{0,45}}:[^\]]{{0,45}}:)[0-9a-f:.]{{2,45}}(?:%\w+)?\](?::\d+)?  # IPv6
+    | \b[a-z][\w.-]{{0,60}}:\d{{4,5}}\b                            # a host and its port
+    | \b[a-z](?=[\w.-]{{0,60}}[\d-][\w.-]{{0,60}}:)[\w.-]{{0,60}}:\d{{2,5}}\b
+    | \b(?:localhost|[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,6}}\.(?:{_DOMAINS}))\b(?::\d+)?
+    | (?-i:\b(?:\w{{1,40}}\.){{0,6}}[A-Z]\w{{0,60}}(?:Error|Exception)\b(?:\(|:\s*)?)  # an exception
     | <(?:class|object|function|module|bound)\s[^>]*>
     """,
     re.I | re.X,
 )
-_MAYBE_IPV6: Final = re.compile(r"(?<![\w:.])[0-9a-f:]*:[0-9a-f:]*:[0-9a-f:.]*(?![\w:])", re.I)
+_FIELD: Final = re.compile(r"[\w$][\w$.\[\]#-]{0,200}")
+_MAYBE_IPV6: Final = re.compile(r"(?<![\w:.])[0-9a-f:.]{2,45}(?![\w:])", re.I)
 
 
 def told(message: str) -> str | None:
@@ -46,8 +48,8 @@ def told(message: str) -> str | None:
 
 
 def is_harmless(name: str) -> bool:
-    """Whether a name that an engine gives tells nothing of the inside."""
-    return len(name) <= _MAX_READ and _outside(name) == name
+    """Whether a name that an engine gives is a field's or a code, in form, and no address."""
+    return _FIELD.fullmatch(name) is not None and not re.search(r"\d\.\d+\.\d+\.\d", name)
 
 
 def _outside(text: str) -> str:
@@ -55,6 +57,8 @@ def _outside(text: str) -> str:
 
 
 def _without_address(found: re.Match[str]) -> str:
+    if found[0].count(":") < 2:  # noqa: PLR2004 (an IPv6 address has that many)
+        return found[0]
     try:
         address = ip_address(found[0].rstrip("."))
     except ValueError:

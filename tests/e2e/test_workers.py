@@ -55,7 +55,7 @@ def decoder() -> Iterator[Served]:
 def streams(
     door: Served, count: int, script: str
 ) -> list[tuple[AbstractContextManager[socket.socket], socket.socket]]:
-    """Streams that have begun, spread over the workers by the kernel."""
+    """Streams that have begun, one after the other."""
     found: list[tuple[AbstractContextManager[socket.socket], socket.socket]] = []
     for _ in range(count):
         context: AbstractContextManager[socket.socket] = connected(door.port)
@@ -68,7 +68,7 @@ def streams(
 
 def test_a_worker_that_dies_is_replaced_and_the_other_goes_on(decoder: Served):
     with proxy(decoder) as door:
-        open_streams = streams(door, 12, "count=60 gap_s=0.05")
+        open_streams = streams(door, 24, "count=60 gap_s=0.05")
         first, second = door.children()
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(door.children()) == 2 and first not in door.children(), 5)
@@ -78,7 +78,7 @@ def test_a_worker_that_dies_is_replaced_and_the_other_goes_on(decoder: Served):
             with suppress(OSError):
                 whole += b'"finish_reason":"stop"' in read_until(sock, DONE)
             context.__exit__(None, None, None)
-        assert 0 < whole < 12
+        assert 6 <= whole <= 18  # each had about as many
         wait_until(lambda: is_ready(door.port), 5)
 
 

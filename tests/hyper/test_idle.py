@@ -1,10 +1,12 @@
 """Idle connections: closed in time, at once when the server ends, and without a task that waits for either."""
 
 import signal
+from typing import Any, cast
 
 import trio
 import trio.testing
 
+from ark_trio.bell import Bell
 from ark_trio.config import Limits
 from tests.support.fake_engine import MODEL, open_fake_decoder, saying
 from tests.support.stack import RawClient, Stack, open_stack
@@ -26,6 +28,20 @@ async def closes_after_s(client: RawClient) -> float:
     await client.read_to_end()
     await client.stream.aclose()
     return trio.current_time() - began
+
+
+class Late(Bell):
+    """Has the time be up when something has just been read, once."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__()
+        self._connection = connection
+        self._event = connection._more_to_read._event
+
+    def ring(self) -> None:
+        super().ring()
+        self._connection.idle_task.scope.cancel()
+        self._connection._more_to_read = Bell()
 
 
 async def test_a_connection_without_a_request_is_closed_in_time(
@@ -78,3 +94,20 @@ async def test_a_connection_has_two_tasks_when_it_is_idle(
             assert trio.lowlevel.current_statistics().tasks_living - before == 20
             for client in clients:
                 await client.stream.aclose()
+
+
+async def test_a_request_that_comes_as_the_time_is_up_is_answered(
+    autojump_clock: trio.testing.MockClock,
+):
+    """The deadline had passed when it was read, and ended it before the engine was asked or after."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings(limits=Limits(idle_s=7))) as stack:
+            client = await asked(stack)
+            await trio.sleep(1)
+            (connection,) = cast(Any, stack.server.config.door._addresses)
+            connection._more_to_read = Late(connection)
+            del connection
+            await client.send(GET)
+            await client.read_until(b"\r\n\r\n", 2)
+            assert 6.9 < await closes_after_s(client) < 7.1
+            await stack.assert_as_before()

@@ -40,6 +40,13 @@ def nested(content: Any = "hello", index: Any = 0, **message: Any) -> dict[str, 
     return {"index": index, "message": {"content": content, **message}}
 
 
+def within(unknown: bytes) -> bytes:
+    """A token whose choice has a field of a newer contract beside its entries."""
+    message = ark_pb2.InferenceResponse.FromString(token())
+    message.outputs["choice"].struct_.MergeFromString(unknown)
+    return message.SerializeToString()
+
+
 def is_known_after(first: bytes, then: bytes) -> bool:
     reader = MessageReader()
     assert not isinstance(reader.read(first), TextMessage)
@@ -124,6 +131,8 @@ def test_reasoning_that_the_engine_tells_apart_is_known():
         pytest.param(token() + b"\x20\x01", id="unknown field"),
         pytest.param(token() + b"\xa0\x06\x01", id="unknown field far away"),
         pytest.param(token() + b"\x1a\x00", id="empty entry"),
+        pytest.param(within(b"\x18\x01"), id="unknown field within"),
+        pytest.param(within(b"\x12\x07\x0a\x05index"), id="unknown field within, as an entry"),
         pytest.param(b"", id="nothing"),
     ],
 )

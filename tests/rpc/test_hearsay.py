@@ -8,7 +8,7 @@ from grpclib.const import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ark_trio.rpc.hearsay import told
+from ark_trio.rpc.hearsay import HIDDEN, told
 from ark_trio.rpc.status import error_from_status
 
 BLAMING = (
@@ -54,6 +54,8 @@ def test_what_tells_of_the_inside_is_taken_out(before, inside, after):
         "The context is 8192 tokens, the prompt has 9000.",
         "messages[0].content: expected text, got a list.",
         "response_format.json_schema.schema.$ref: #/definitions/a is not known.",
+        "Grammar error: unexpected } in tokens[0:10], at 0x1f.",
+        "#/properties/error: the pattern is no regular expression.",
         "guided_grammar: expected ::= at line 1, column 4.",
         "tools[0]: the schema at #/properties/x has minLength above its maxLength.",
         "max_tokens/n must be at most 4096; it is 5000 (and/or less).",
@@ -110,3 +112,30 @@ def test_addresses_of_both_kinds_were_tried():
     assert told(f"peer {IPv4Address('10.1.2.3')} gone") == "peer … gone"
     assert told(f"peer {IPv6Address('fe80::1')} gone") == "peer … gone"
     assert told("at [fe80::1%eth0]:62000.") == "at …."
+
+
+@pytest.mark.parametrize(
+    "unit", ["a.", "1.", "a.b-", "a-", ":", "f:", "a:", "../", "aError", "\\\\", "x.so"]
+)
+def test_no_words_hold_the_loop_for_long(unit: str):
+    began = time.thread_time()
+    for tail in ("", "!", "g"):
+        told(unit * (1000 // len(unit)) + tail)
+    assert time.thread_time() - began < 0.05
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "./models/secret.gguf",
+        "../etc/llama/x.gguf",
+        "models/prod/x.gguf",
+        "/0data/x",
+        r"\\srv\share\m.bin",
+        "gpu-node:443",
+        "gpu7:80",
+        "engine.example.ai",
+    ],
+)
+def test_short_ways_of_naming_the_inside_are_taken_out_too(inside: str):
+    assert told(f"can't load {inside} now") == f"can't load {HIDDEN} now"
