@@ -5,7 +5,6 @@ import socket
 import ssl
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TextIO
 
@@ -19,6 +18,7 @@ from ark_trio.config import Address, LogSettings, Settings, require_runnable
 from ark_trio.errors import ArkError, ConfigError, NotImplementedByEngine
 from ark_trio.fleet.names import LookupFailed, Resolver, is_name
 from ark_trio.hyper.patch import unexpected_versions
+from ark_trio.ids import new_id
 from ark_trio.log import configure_logging
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.ark_response import ResponseDecoder
@@ -214,7 +214,7 @@ async def _probe(channel: ArkChannel, model: str) -> str:
     """Generate one token."""
     body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]}
     chat = parse_chat(orjson.dumps(body))
-    request = encode_chat(chat, req_id=uuid.uuid4().hex, model=model)
+    request = encode_chat(chat, req_id=new_id(), model=model)
     mailbox: Mailbox[Response] = Mailbox()
     began = time.monotonic()
     # Holds the call while its answer is read. Errors come out as values, or the nursery would wrap them.

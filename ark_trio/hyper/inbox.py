@@ -34,7 +34,7 @@ class Inbox:
         self._taker = taker
         while self._waiting:
             taker(self._waiting.pop(0))
-        self._stir()
+        self._stirred.ring()
 
     async def put(self, message: Message) -> None:
         """Pass on a message, once there is room for it. The client's leaving needs none, so that nothing holds it up."""
@@ -44,17 +44,14 @@ class Inbox:
             self._taker(message)
         else:
             self._waiting.append(message)
-            self._stir()
+            self._stirred.ring()
 
     async def receive(self) -> Message:
         """Return the next message, as ASGI's `receive`."""
         while not self._waiting:
             await self._stirred.heard()
-        self._stir()
-        return self._waiting.pop(0)
-
-    def _stir(self) -> None:
         self._stirred.ring()
+        return self._waiting.pop(0)
 
 
 class InboxTaskGroup(TaskGroup):

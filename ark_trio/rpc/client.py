@@ -5,7 +5,6 @@ A call is owned by the Trio task that makes it (`Call`); asyncio is entered only
 
 import contextlib
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from ark_trio.errors import (
     Unavailable,
     Unreachable,
 )
+from ark_trio.ids import new_id
 from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.ark_reader import MessageReader
 from ark_trio.protocol.value import from_value
@@ -102,7 +102,7 @@ class ArkChannel:
         Raises:
             ArkError: the call failed; `NotImplementedByEngine` from engines that know no such control.
         """
-        request = ControlRequest(req_id=uuid.uuid4().hex, control_type=ControlType(control_type))
+        request = ControlRequest(req_id=new_id(), control_type=ControlType(control_type))
         response = await self._make_unary(_CONTROL, request, ark_pb2.ControlResponse.FromString)
         return {key: from_value(value) for key, value in response.outputs.items()}
 

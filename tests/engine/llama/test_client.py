@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -71,18 +72,18 @@ async def ignore(chunk: dict[str, Any]) -> bool:
     return True
 
 
+async def keep(chunks: list[Any], chunk: dict[str, Any]) -> bool:
+    await trio.lowlevel.checkpoint()
+    chunks.append(chunk)
+    return True
+
+
 async def test_no_request_is_sent_on_a_connection_that_may_be_closing():
     server = FakeServer(answer=b'data: {"a": 1}\n\ndata: [DONE]\n\n')
     chunks: list[Any] = []
-
-    async def keep(chunk: dict[str, Any]) -> bool:
-        await trio.lowlevel.checkpoint()
-        chunks.append(chunk)
-        return True
-
     async with client_of(server) as client:
         for _ in range(3):
-            await client.stream("/completion", {}, keep)
+            await client.stream("/completion", {}, partial(keep, chunks))
         server.answer = orjson.dumps({"tokens": [1]})
         for _ in range(3):
             assert await client.tokenize("x", special=False) == [1]
@@ -113,14 +114,8 @@ async def test_an_answer_may_contain_any_end_of_line_but_llama_cpps_own():
     text = "\u0085\u2028\u2029"
     server = FakeServer(answer=f'data: {{"a": "{text}"}}\n\ndata: [DONE]\n\n'.encode())
     chunks: list[Any] = []
-
-    async def keep(chunk: dict[str, Any]) -> bool:
-        await trio.lowlevel.checkpoint()
-        chunks.append(chunk)
-        return True
-
     async with client_of(server) as client:
-        await client.stream("/completion", {}, keep)
+        await client.stream("/completion", {}, partial(keep, chunks))
     assert chunks == [{"a": text}]
 
 
