@@ -97,17 +97,18 @@ async def test_sigterm_lets_those_that_speak_and_those_in_line_finish_and_refuse
     assert (told["slots_busy"], told["queued"]) == (1, 1)
 
 
+async def keep(answers: list[Answer], channel: ArkChannel) -> None:
+    """Ask what takes a while to prefill."""
+    answers.append(await ask(channel, chat(LONG, max_new_tokens=2)))
+
+
 async def test_sigterm_lets_a_prefill_finish_and_refuses_the_next(started: Any):
     prefiller = started("prefiller")
     decoder = started("decoder", "--prefillers", f"127.0.0.1:{prefiller.port}")
     answers: list[Answer] = []
-
-    async def run(channel: ArkChannel) -> None:
-        answers.append(await ask(channel, chat(LONG, max_new_tokens=2)))
-
     async with calling(decoder) as channel, calling(prefiller) as its_own:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, channel)
+            nursery.start_soon(keep, answers, channel)
             await busy(its_own)
             prefiller.signal(signal.SIGTERM)
             while listens(prefiller.port):
@@ -130,13 +131,9 @@ async def test_a_prefiller_that_hangs_is_given_up_by_its_silence_and_good_again_
         *("--grpc-ping-s", "1", "--grpc-ping-timeout-s", "1"),
     )
     answers: list[Answer] = []
-
-    async def run(channel: ArkChannel) -> None:
-        answers.append(await ask(channel, chat(LONG, max_new_tokens=2)))
-
     async with calling(decoder) as channel, calling(prefiller) as its_own:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, channel)
+            nursery.start_soon(keep, answers, channel)
             await busy(its_own)
             prefiller.signal(signal.SIGSTOP)
         assert answers[0].error is None
