@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-ChatFinishReason = FinishReason | Literal["function_call"]
+FinishReason = Literal["stop", "length", "content_filter"]
+ChatFinishReason = FinishReason | Literal["tool_calls", "function_call"]
 
 
 @frozen(kw_only=True)

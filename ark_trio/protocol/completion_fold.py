@@ -6,6 +6,7 @@ from attrs import define, field
 
 from ark_trio.protocol.choice import Choice, choice_of, expect_all_ended, open_choices
 from ark_trio.protocol.completion_logprobs import CompletionLogprobs, joined_logprobs
+from ark_trio.protocol.finish_reason import text_finish
 from ark_trio.protocol.step import Step, Usage
 from ark_trio.protocol.usage_body import usage_body
 
@@ -97,5 +98,5 @@ class CompletionFold:
             "index": index,
             "text": "".join(said.text),
             "logprobs": joined_logprobs(said.logprobs),
-            "finish_reason": choice.finish_reason,
+            "finish_reason": text_finish(choice.finish_reason),
         }

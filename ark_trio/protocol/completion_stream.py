@@ -9,6 +9,7 @@ from ark_trio.errors import ArkError
 from ark_trio.protocol.choice import choice_of, expect_all_ended, open_choices
 from ark_trio.protocol.completion_logprobs import CompletionLogprobs
 from ark_trio.protocol.error_body import error_frames
+from ark_trio.protocol.finish_reason import text_finish
 from ark_trio.protocol.sse import DONE, frame
 from ark_trio.protocol.step import ChoiceDelta, Step, Usage
 from ark_trio.protocol.usage_body import usage_body
@@ -69,7 +70,8 @@ class CompletionStream:
         if delta.content or logprobs:
             events = self._event(delta.index, delta.content, logprobs)
         if delta.finish_reason is not None:
-            events += self._event(delta.index, "", None, choice.end(delta.finish_reason))
+            reason = text_finish(choice.end(delta.finish_reason))
+            events += self._event(delta.index, "", None, reason)
         return events
 
     def _event(

@@ -27,6 +27,11 @@ _MEANING: Final = {
 }
 
 
+def text_finish(reason: str | None) -> str | None:
+    """Return how a completion's caller is told that a choice has ended: plain text has no calls, and OpenAI no word for them there."""
+    return "stop" if reason == "tool_calls" else reason
+
+
 def legal_finish_reason(word: str) -> str:
     """Return stop, length, tool_calls or content_filter.
 
