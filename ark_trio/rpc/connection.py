@@ -6,7 +6,6 @@ control stay h2's: what arrived is told to it in sums.
 """
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +16,6 @@ import trio
 from grpclib.const import Status
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, _set_nodelay
 from grpclib.protocol import Stream as H2Stream
-from h2.connection import H2Connection
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
@@ -26,9 +24,9 @@ from h2.events import (
     ResponseReceived,
     StreamEnded,
 )
-from h2.exceptions import ProtocolError, StreamClosedError
-from hyperframe.frame import WindowUpdateFrame
+from h2.exceptions import ProtocolError
 
+from ark_trio.rpc.enduring import EnduringConnection
 from ark_trio.rpc.frames import HEAD_BYTES, OTHER, count_control, find_frames
 from ark_trio.rpc.greeting import greet
 from ark_trio.rpc.inlet import Inlet
@@ -83,7 +81,7 @@ class ClientProtocol(H2Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             _set_nodelay(sock)
-        h2 = _EnduringConnection(config=self.h2_config)
+        h2 = EnduringConnection(config=self.h2_config)
         greet(
             h2,
             stream_window_bytes=self.config.http2_stream_window_size,
@@ -201,9 +199,9 @@ class ClientProtocol(H2Protocol):
             stream.window_updated.set()
 
     @property
-    def h2(self) -> "_EnduringConnection":
+    def h2(self) -> EnduringConnection:
         """What h2 knows of the connection."""
-        return cast(_EnduringConnection, self.connection._connection)
+        return cast(EnduringConnection, self.connection._connection)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the calls of this connection."""
@@ -242,40 +240,6 @@ class _Connection(Connection):
         """Write what h2 has to say, if that is still possible."""
         if not self.is_closing():
             super().flush()
-
-
-class _EnduringConnection(H2Connection):
-    """h2's connection, which would take no more frames once GOAWAY has come.
-
-    And whose window would be used up by what waits in streams that nobody reads, so that all others stop. Here what has
-    arrived opens the connection's window again at once; each stream's own window bounds what it can hold.
-    """
-
-    def take_arrival(self, size: int) -> None:
-        """Count `size` bytes that have arrived past h2, and open the connection's window by as many."""
-        self._inbound_flow_control_window_manager.window_consumed(size)
-        self.acknowledge_arrival(size)
-
-    def acknowledge_arrival(self, size: int) -> None:
-        """Open the connection's window by `size` bytes that have arrived."""
-        increment = self._inbound_flow_control_window_manager.process_bytes(size)
-        if increment:
-            frame = WindowUpdateFrame(0)
-            frame.window_increment = increment
-            self._prepare_for_sending([frame])
-
-    def acknowledge_received_data(self, acknowledged_size: int, stream_id: int) -> None:
-        """Open a stream's window by what has been read of it; h2's own opens the connection's too."""
-        with contextlib.suppress(StreamClosedError):
-            stream = self._get_stream_by_id(stream_id)
-            self._prepare_for_sending(stream.acknowledge_received_data(acknowledged_size))
-
-    def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Event]]:
-        event = ConnectionTerminated()
-        event.error_code = frame.error_code
-        event.last_stream_id = frame.last_stream_id
-        event.additional_data = frame.additional_data or None
-        return [], [event]
 
 
 class _Processor(EventsProcessor):
