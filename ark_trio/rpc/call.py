@@ -14,13 +14,13 @@ from grpclib.client import _H2_TO_GRPC_STATUS_MAP
 from grpclib.const import Status
 from grpclib.encoding.base import GRPC_CONTENT_TYPE
 from grpclib.exceptions import GRPCError, StreamTerminatedError
-from grpclib.metadata import USER_AGENT, decode_grpc_message, decode_metadata, encode_metadata
+from grpclib.metadata import decode_grpc_message, decode_metadata, encode_metadata
 from h2.errors import ErrorCodes
-from hpack import NeverIndexedHeaderTuple
 
 from ark_trio.bell import Bell
 from ark_trio.rpc.channel import LimitedChannel
 from ark_trio.rpc.connection import ClientProtocol
+from ark_trio.rpc.head import spell_head
 from ark_trio.rpc.inlet import Inlet
 from ark_trio.rpc.mailbox import Sink
 from ark_trio.rpc.status import error_from_status
@@ -101,7 +101,7 @@ class Call(Generic[M]):
             ArkError: the engine ended it otherwise.
             Exception: as `Inlet.finished`; `StreamTerminatedError` for a stream or connection that broke, and as h2.
         """
-        self._h2.send_headers(self.id, self._head(route, metadata))
+        self._h2.open_stream(self.id, self._head(route, metadata))
         release = self._protocol.processor.register(cast(Any, self))
         self._protocol.connection.headers_send_process()
         try:
@@ -113,19 +113,11 @@ class Call(Generic[M]):
         finally:
             self._give_up()
             release()
+            self._h2.forget(self.id)
 
-    def _head(self, route: str, metadata: Metadata) -> Headers:
-        return [
-            (":method", "POST"),
-            (":scheme", self._channel._scheme),
-            (":path", route),
-            (":authority", self._channel._authority),
-            ("te", "trailers"),
-            ("content-type", GRPC_CONTENT_TYPE),
-            ("user-agent", USER_AGENT),
-            # No two requests have the same: in HPACK's table they would push out what all have, and slow each search in it.
-            *(cast(Any, NeverIndexedHeaderTuple(*pair)) for pair in encode_metadata(metadata)),
-        ]
+    def _head(self, route: str, metadata: Metadata) -> bytes:
+        channel = self._channel
+        return spell_head(channel._scheme, channel._authority, route, encode_metadata(metadata))
 
     async def _send(self, data: bytes) -> None:
         """Send the request, as the engine's windows and the socket allow; head and body in one write if they do."""
@@ -138,7 +130,7 @@ class Call(Generic[M]):
                 await self._stir()
                 continue
             at += size
-            self._h2.send_data(self.id, data[at - size : at], end_stream=at == len(data))
+            self._h2.send_piece(self.id, data[at - size : at], last=at == len(data))
             connection.flush()
             connection.data_send_process()
             if at == len(data):

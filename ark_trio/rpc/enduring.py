@@ -1,12 +1,19 @@
-"""What h2 keeps of a connection to an engine, with what h2 does otherwise than we need it."""
+"""What h2 keeps of a connection to an engine, with what h2 does otherwise than we need it.
+
+A request's two frames are spelled here: h2 counts all streams for each new one, and builds, checks and parses what we know to be
+right. Its state machines and windows see each step as they would have.
+"""
 
 import contextlib
 from typing import Any
 
-from h2.connection import H2Connection
+from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
 from h2.events import ConnectionTerminated, Event
 from h2.exceptions import StreamClosedError
+from h2.stream import StreamInputs
 from hyperframe.frame import WindowUpdateFrame
+
+from ark_trio.rpc.frames import spell_data, spell_head_frame
 
 
 class EnduringConnection(H2Connection):
@@ -15,6 +22,38 @@ class EnduringConnection(H2Connection):
     And whose window would be used up by what waits in streams that nobody reads, so that all others stop. Here what has
     arrived opens the connection's window again at once; each stream's own window bounds what it can hold.
     """
+
+    def open_stream(self, stream_id: int, head: bytes) -> None:
+        """Begin a stream with a header block that fits into a frame. Whoever opens streams has counted them.
+
+        Raises:
+            ProtocolError: the connection is over, as for `send_headers`.
+        """
+        self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+        stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
+        self._data_to_send += spell_head_frame(stream_id, head)
+
+    def send_piece(self, stream_id: int, data: bytes, *, last: bool) -> None:
+        """Send a piece of a stream's body that its window and a frame have room for.
+
+        Raises:
+            ProtocolError: connection or stream is over, as for `send_data`.
+        """
+        self.state_machine.process_input(ConnectionInputs.SEND_DATA)
+        stream = self._get_stream_by_id(stream_id)
+        stream.state_machine.process_input(StreamInputs.SEND_DATA)
+        if last:
+            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        stream.outbound_flow_control_window -= len(data)
+        self.outbound_flow_control_window -= len(data)
+        self._data_to_send += spell_data(stream_id, data, last=last)
+
+    def forget(self, stream_id: int) -> None:
+        """Keep of a stream that has ended only how. h2 does so while it counts."""
+        stream = self.streams.get(stream_id)
+        if stream is not None and stream.closed:
+            self._closed_streams[stream_id] = self.streams.pop(stream_id).closed_by
 
     def take_arrival(self, size: int) -> None:
         """Count `size` bytes that have arrived past h2, and open the connection's window by as many."""

@@ -18,6 +18,26 @@ _CONTROL: Final = frozenset((2, 4, 6, 7))
 _LAST_KNOWN: Final = 9
 
 
+_HEADERS: Final = 1 << 8 | 4
+"""HEADERS with END_HEADERS."""
+_END_STREAM: Final = 1
+
+
+def spell_head_frame(stream_id: int, block: bytes) -> bytes:
+    """Return HEADERS with all of a header block; the stream goes on."""
+    return _spell(_HEADERS, stream_id, block)
+
+
+def spell_data(stream_id: int, data: bytes, *, last: bool) -> bytes:
+    """Return a plain DATA frame; `last`: the stream ends with it."""
+    return _spell(_END_STREAM if last else _PLAIN_DATA, stream_id, data)
+
+
+def _spell(kind: int, stream_id: int, payload: bytes) -> bytes:
+    high, low = divmod(len(payload), 1 << 16)
+    return _HEAD.pack(high, low, kind, stream_id) + payload
+
+
 def count_control(data: bytes) -> int:
     """Return how many of the whole frames in `data` are of the kinds that a peer has little to say by, or of none."""
     count = at = 0

@@ -58,6 +58,22 @@ async def test_what_another_socket_brings_under_the_same_number_is_not_read(
         assert accepted.recv(100) == b"a request"
 
 
+async def test_of_calls_that_have_ended_nothing_is_kept():
+    """In h2's books they would stay until it counts, which nobody has it do."""
+
+    async def script(_request: ark_pb2.InferenceRequest, outbox: Outbox) -> None:
+        await outbox.put(ark_pb2.InferenceResponse())
+
+    async with open_pair(script) as (_, channel):
+        for _ in range(3):
+            mailbox: Mailbox[ark_pb2.InferenceResponse] = Mailbox()
+            await channel.stream(ark_pb2.InferenceRequest(), mailbox)
+        with trio.move_on_after(0):
+            await channel.stream(ark_pb2.InferenceRequest(), Mailbox())
+        (protocol,) = channel._grpc.connections
+        assert not protocol.h2.streams
+
+
 async def test_calls_on_a_connection_that_no_ping_answers_are_lost_not_crashed():
     """Between its closing and the calls' hearing of it, they may still want to give back what they have used."""
 
