@@ -1,4 +1,4 @@
-"""HTTP/2 frames as they lie in what was read. Source: RFC 9113, 4.1 and 6.1."""
+"""HTTP/2 frames as they lie in what was read, and as what is written must lie. Source: RFC 9113, 4.1, 6.1 and 6.2."""
 
 import struct
 from typing import Final
