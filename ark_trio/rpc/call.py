@@ -87,6 +87,8 @@ class Call(Generic[M]):
         self.buffer.eof()
 
     def __terminated__(self, reason: str) -> None:
+        if self.buffer.ended and self.trailers is not None:
+            return  # all of it is here; only its reader is slow
         self._broken = StreamTerminatedError(reason)
         self._stirred.ring()
         if self._room_scope is not None:

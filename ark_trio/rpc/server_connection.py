@@ -81,7 +81,7 @@ class ServerProtocol(H2Protocol):
             connection_window_bytes=self._options.connection_window_bytes,
             settings={SettingCodes.MAX_CONCURRENT_STREAMS: self._options.max_streams},
         )
-        gathering = cast(asyncio.Transport, GatheringTransport(cast(asyncio.Transport, transport)))
+        gathering = GatheringTransport(cast(asyncio.Transport, transport))
         self.connection = _BoundedConnection(
             h2, gathering, config=self.config, options=self._options
         )
@@ -89,6 +89,15 @@ class ServerProtocol(H2Protocol):
         self.connection.initialize()
         self.processor = EventsProcessor(self.handler, self.connection)
         self._on_made(self)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the kernel does not have yet."""
+        return cast(_BoundedConnection, self.connection).gathering.unsent
+
+    def end(self) -> None:
+        """Write nothing more; what is written still arrives. The connection is lost when the caller closes too."""
+        cast(_BoundedConnection, self.connection).gathering.end()
 
     def data_received(self, data: bytes) -> None:
         """As grpclib's, but a peer that breaks HTTP/2 further down loses its connection only."""
@@ -111,6 +120,7 @@ class GatheringTransport:
         self._loop = asyncio.get_running_loop()
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._ended = False
 
     def write(self, data: bytes) -> None:
         """Hold `data` back, at most until the turn ends. Callable from either flavour."""
@@ -125,10 +135,27 @@ class GatheringTransport:
 
     def flush(self) -> None:
         """Write what is held now."""
-        if self._held and not self._transport.is_closing():
+        if self._held and not self._ended and not self._transport.is_closing():
             self._transport.write(b"".join(self._held))
         self._held.clear()
         self._held_bytes = 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the kernel does not have yet; 0 once the connection is lost."""
+        waiting = 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+        return self._held_bytes + waiting
+
+    def end(self) -> None:
+        """Write what is held, then close our half; what is written later is dropped."""
+        self.flush()
+        self._ended = True
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS closes by a word of its own, and waits for the answer
+            self._transport.close()
 
     def close(self) -> None:
         """Write what is held, then close."""
@@ -147,8 +174,16 @@ class GatheringTransport:
 class _BoundedConnection(Connection):
     """grpclib's connection whose streams refuse messages over the limit."""
 
-    def __init__(self, *args: Any, options: ServerOptions, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        h2: H2Connection,
+        gathering: GatheringTransport,
+        *,
+        config: Configuration,
+        options: ServerOptions,
+    ) -> None:
+        super().__init__(h2, cast(asyncio.Transport, gathering), config=config)
+        self.gathering = gathering
         self.options = options
 
     def create_stream(

@@ -32,7 +32,7 @@ Response = ark_pb2.InferenceResponse
 Call = Stream[Any, Any]
 T = TypeVar("T")
 
-_SERVICE = "/inference.Inference/"
+SERVICE = "/inference.Inference/"
 _STOPPING = "The engine is being stopped."
 
 
@@ -69,10 +69,10 @@ class ArkService(InferenceBase):
         streaming, unary = Cardinality.UNARY_STREAM, Cardinality.UNARY_UNARY
         return {
             **super().__mapping__(),
-            _SERVICE + "StreamingCall": Handler(self._on_stream, streaming, Request, Response),
-            _SERVICE + "Call": Handler(self._on_call, unary, Request, Response),
-            _SERVICE + "DistributeCall": Handler(self._on_unknown, unary, Request, Response),
-            _SERVICE + "Control": Handler(
+            SERVICE + "StreamingCall": Handler(self._on_stream, streaming, Request, Response),
+            SERVICE + "Call": Handler(self._on_call, unary, Request, Response),
+            SERVICE + "DistributeCall": Handler(self._on_unknown, unary, Request, Response),
+            SERVICE + "Control": Handler(
                 self._on_control, unary, ark_pb2.ControlRequest, ark_pb2.ControlResponse
             ),
         }

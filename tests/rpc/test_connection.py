@@ -13,7 +13,7 @@ from ark_trio.rpc.connection import ClientProtocol
 from ark_trio.rpc.mailbox import Mailbox
 from ark_trio.rpc.outbox import Outbox
 from ark_wire import ark_pb2
-from tests.rpc.test_client import open_pair
+from tests.rpc.test_client import count_to, open_pair, text_of
 
 
 @define
@@ -93,3 +93,26 @@ async def test_calls_on_a_connection_that_no_ping_answers_are_lost_not_crashed()
                 protocol.settle(number, window, window)
                 with pytest.raises(Unreachable):
                     await mailbox.take()
+
+
+async def test_an_answer_that_has_come_whole_is_read_to_its_end_though_the_connection_is_lost():
+    """An engine that stops closes as soon as it has said all; who reads it may be slow, as a decoder is that moves a state."""
+
+    async def script(_request: ark_pb2.InferenceRequest, outbox: Outbox) -> None:
+        await count_to(100, outbox)
+
+    async with open_pair(script) as (_, channel), trio.open_nursery() as nursery:
+        mailbox: Mailbox[ark_pb2.InferenceResponse] = Mailbox(limit=8)
+        nursery.start_soon(channel.stream, ark_pb2.InferenceRequest(), mailbox)
+        words: list[str] = []
+        with trio.fail_after(5):
+            words += map(text_of, await mailbox.take())
+            (protocol,) = channel._grpc.connections
+            (call,) = protocol.processor.streams.values()
+            while call.trailers is None:
+                await trio.sleep(0.01)
+            protocol.transport.abort()
+            while batch := await mailbox.take():
+                words += map(text_of, batch)
+                await trio.sleep(0.01)
+    assert words == [str(number) for number in range(100)]

@@ -252,6 +252,52 @@ async def test_the_end_of_the_block_leaves_no_call_and_no_connection():
         await socket.aclose()
 
 
+@pytest.mark.parametrize("window_bytes", [65_535, 16 << 20], ids=["window", "socket"])
+async def test_draining_sends_a_slow_reader_all_that_its_engine_has_said(window_bytes: int):
+    messages = 600  # 6 MB: more than the kernel takes for one who does not read
+
+    async def script(request: Request, outbox: Outbox) -> None:
+        for _ in range(messages):
+            outbox.offer(Response(req_id="x" * 10_000))
+
+    engine = Engine(script)
+    ports: list[int] = []
+
+    async def serve(started: trio.Event, ended: trio.Event) -> None:
+        async with open_bridge() as bridge:
+            async with open_server(bridge, engine, "127.0.0.1", 0) as server:
+                ports.append(server.port)
+                started.set()
+                await ended.wait()
+                await server.drain(30)
+
+    async with trio.open_nursery() as nursery:
+        started, ended = trio.Event(), trio.Event()
+        nursery.start_soon(serve, started, ended)
+        await started.wait()
+        async with open_h2_client(ports[0], window_bytes=window_bytes) as client:
+            stream = await client.call(Request(req_id="r"))
+            await engine.until(lambda: engine.ends == [("r", "finished")])
+            ended.set()
+            await trio.sleep(0.1)
+            client.h2.increment_flow_control_window(16 << 20, stream)
+            await client.flush()
+            with trio.fail_after(10 * SOON_S):
+                while stream not in client.ended and await client.read(16 << 10):
+                    client.h2.increment_flow_control_window(1)  # for one that has said all
+                    await client.flush()
+    assert client.data[stream].count(b"x" * 10_000) == messages
+    assert client.headers[stream]["grpc-status"] == "0"
+
+
+async def test_draining_waits_for_no_health_watch():
+    async with serving(nothing) as served, open_h2_client(served.server.port) as client:
+        await client.call(Request(), "/grpc.health.v1.Health/Watch")
+        await client.read()
+        with trio.fail_after(SOON_S):
+            await served.server.drain(30)
+
+
 async def test_draining_lets_calls_finish_and_refuses_new_ones():
     finish = trio.Event()
 

@@ -46,19 +46,21 @@ def stream(request: ark_pb2.InferenceRequest, context: Any) -> Iterator[ark_pb2.
     context.add_callback(ended.set)
     text = request.inputs["messages.content"].bytes_list.values[-1].decode()
     count(busy=1)
+    # What a call is that is given up during a `yield`, too: gRPC does not come back to it then.
+    outcome = {"cancelled": 1}
     try:
         if text.startswith("fail:"):
+            outcome = {}
             context.abort(getattr(grpc.StatusCode, text.removeprefix("fail:")), "no, at 10.1.2.3")
         for word in text.split():
             yield message(word + " ")
             if word == "hang":
                 ended.wait()
-                count(cancelled=1)
                 return
         yield message(finish="stop")
-        count(finished=1)
+        outcome = {"finished": 1}
     finally:
-        count(busy=-1)
+        count(busy=-1, **outcome)
 
 
 def control(request: ark_pb2.ControlRequest, context: Any) -> ark_pb2.ControlResponse:

@@ -71,9 +71,9 @@ class H2Client:
     async def flush(self) -> None:
         await self.socket.send_all(self.h2.data_to_send())
 
-    async def read(self) -> bool:
+    async def read(self, most: int = 1 << 20) -> bool:
         """Take one read; False at the connection's end."""
-        received = await self.socket.receive_some(1 << 20)
+        received = await self.socket.receive_some(most)
         frames = 0
         for event in self.h2.receive_data(bytes(received)):
             match event:
