@@ -3,10 +3,7 @@
 from contextlib import nullcontext
 from typing import Any, Final, cast
 
-from quart import Quart, Request, Response
-from quart.sessions import NullSession, SessionInterface
-from quart.wrappers.base import BaseRequestWebsocket
-from quart_trio import QuartTrio
+from quart import Request, Response
 from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import BadHost, HTTPException
 
@@ -14,6 +11,7 @@ from ark_trio.api import admin, chat, completions, description, health, models, 
 from ark_trio.api.access import authenticate
 from ark_trio.api.connection import ArkConnection
 from ark_trio.api.cors import allow_origin, answer_preflight
+from ark_trio.api.dispatch import LeanQuart
 from ark_trio.api.rates import tell_rates
 from ark_trio.api.replies import reply_to_ark_error, reply_to_http_exception
 from ark_trio.config import Settings
@@ -34,22 +32,11 @@ class ApiRequest(TrioRequest):
         return []
 
 
-class NoSessions(SessionInterface):
-    """There are no cookies here; Quart's own reads and signs them."""
-
-    _none: Final = NullSession()
-
-    async def open_session(self, _app: Quart, _request: BaseRequestWebsocket) -> NullSession:
-        """Return the session of every request."""
-        return self._none
-
-
-class Web(QuartTrio):
+class Web(LeanQuart):
     """Quart with our connection class, and the gateway that its handlers use."""
 
     asgi_http_class = ArkConnection
     request_class = ApiRequest
-    session_interface = NoSessions()  # type: ignore[assignment]
     gateway: Gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
