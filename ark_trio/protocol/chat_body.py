@@ -7,7 +7,7 @@ The names are those of OpenAI's API description 2.3.0, then extras that are in w
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from attrs import NOTHING, frozen
+from attrs import NOTHING, define
 
 from ark_trio.protocol.fault import Fault
 from ark_trio.protocol.function_call import (
@@ -53,7 +53,7 @@ def parse_messages(value: Any) -> tuple[Message, ...]:
     return messages
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class ChatBody(SamplingBody):
     """A conversation to answer; null is as good as absent."""
 

@@ -14,6 +14,8 @@ from ark_trio.protocol.sampling_body import StreamOptions
 from ark_trio.protocol.tool import narrowed
 
 _MESSAGE_FIELDS: Final = frozenset(attribute.name for attribute in fields(Message))
+_forwarded: Final = values_to_forward(PARAMETERS)
+_NO_OPTIONS: Final = StreamOptions()
 
 
 @frozen(kw_only=True)
@@ -50,7 +52,7 @@ def parse_chat(body: bytes, max_depth: int = MAX_DEPTH) -> ChatRequest:
         InvalidRequest: and nothing else, whatever the bytes are.
     """
     parsed, raw = parse_body(body, ChatBody, max_depth)
-    options = (parsed.stream and parsed.stream_options) or StreamOptions()
+    options = (parsed.stream and parsed.stream_options) or _NO_OPTIONS
     n = parsed.n or 1
     limit = parsed.max_completion_tokens or parsed.max_tokens
     return ChatRequest(
@@ -70,7 +72,7 @@ def parse_chat(body: bytes, max_depth: int = MAX_DEPTH) -> ChatRequest:
 
 
 def _params(parsed: ChatBody) -> dict[str, Any]:
-    params = values_to_forward(parsed, PARAMETERS)
+    params = _forwarded(parsed)
     if "max_completion_tokens" in params:
         params.pop("max_tokens", None)
     alternatives = params.pop("top_logprobs", None)
@@ -98,4 +100,6 @@ def _reading(parsed: ChatBody) -> Reading:
 def _unknown(raw: dict[str, Any]) -> tuple[str, ...]:
     names = raw.keys() - PARAMETERS.keys()
     in_messages: set[str] = set().union(*raw["messages"]) - _MESSAGE_FIELDS
+    if not names and not in_messages:
+        return ()
     return unknown_fields(names | {f"messages[].{name}" for name in in_messages})

@@ -7,13 +7,14 @@ The names are those of OpenAI's API description 2.3.0, then extras that are in w
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from attrs import NOTHING, frozen
+from attrs import NOTHING, define
 
 from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.items import each
 from ark_trio.protocol.parameter import Parameter, acted_on, forwarded, parameters_of, refused
 from ark_trio.protocol.rules import NULL, having, needs
 from ark_trio.protocol.sampling_body import CONSTRAINED_ONCE, MAX_CHOICES, SamplingBody
-from ark_trio.protocol.structure import TOKENS, Bounds, each, parse_tokens, structure
+from ark_trio.protocol.structure import TOKENS, Bounds, parse_tokens, structure
 
 Prompt = str | tuple[int, ...]
 """Text, or token ids."""
@@ -52,7 +53,7 @@ _PROMPTS: Final = {
 }
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class CompletionBody(SamplingBody):
     """Prompts to complete; null is as good as absent."""
 

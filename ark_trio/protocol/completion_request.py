@@ -1,7 +1,7 @@
 """A completion request, from the bytes of its body to values that are safe to act on."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -9,6 +9,8 @@ from ark_trio.protocol.completion_body import PARAMETERS, CompletionBody, Prompt
 from ark_trio.protocol.json_body import MAX_DEPTH, parse_body, unknown_fields
 from ark_trio.protocol.parameter import values_to_forward
 from ark_trio.protocol.sampling_body import StreamOptions
+
+_forwarded: Final = values_to_forward(PARAMETERS)
 
 
 @frozen(kw_only=True)
@@ -69,7 +71,7 @@ def parse_completion(body: bytes, max_depth: int = MAX_DEPTH) -> CompletionReque
 
 
 def _params(parsed: CompletionBody) -> dict[str, Any]:
-    params = values_to_forward(parsed, PARAMETERS)
+    params = _forwarded(parsed)
     choosing = (parsed.best_of or 1) > (parsed.n or 1)
     if parsed.logprobs is not None or choosing:
         # 0 would read as "none"; without them there is nothing to choose by.

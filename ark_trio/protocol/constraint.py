@@ -12,8 +12,9 @@ import orjson
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.items import expect_object
 from ark_trio.protocol.rules import Schema, having
-from ark_trio.protocol.structure import NOT_EMPTY, SHAPE, STRUCTURE, expect_object, structure
+from ark_trio.protocol.structure import NOT_EMPTY, SHAPE, STRUCTURE, structure
 
 
 def parse_schema(value: Any) -> dict[str, Any] | None:

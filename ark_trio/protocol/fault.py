@@ -54,7 +54,7 @@ def invalid_request(error: Exception) -> InvalidRequest:
 
 
 def _walk(error: BaseException, place: str) -> Iterator[tuple[str, str]]:
-    """Yield (place, text) in the order of the fields. The leaves are our faults and cattrs' missing key."""
+    """Yield (place, text) in the order of the fields. The leaves are our faults."""
     if isinstance(error, ClassValidationError):
         noted, bare = error.group_exceptions()
         for inner, note in noted:
@@ -66,8 +66,6 @@ def _walk(error: BaseException, place: str) -> Iterator[tuple[str, str]]:
             yield from _walk(inner, f"{place}[{index.index}]")
     elif isinstance(error, Fault):
         yield join(place, error.place), error.text
-    elif isinstance(error, KeyError):
-        yield place, "is required"
     else:
         # A bug in a parser: no caller should be told that it is theirs.
         raise error

@@ -2,19 +2,12 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.items import each, expect_object
 from ark_trio.protocol.rules import Schema, having
-from ark_trio.protocol.structure import (
-    KIND,
-    NOT_EMPTY,
-    SHAPE,
-    STRUCTURE,
-    each,
-    expect_object,
-    structure,
-)
+from ark_trio.protocol.structure import KIND, NOT_EMPTY, SHAPE, STRUCTURE, structure
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -153,9 +146,12 @@ def _no_audio(value: Any) -> None:
         raise Fault("audio is not available here")
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class Message:
-    """One turn. Everything that a template can show the model is carried on."""
+    """One turn. Everything that a template can show the model is carried on.
+
+    Not frozen, but no less a value: conversations have dozens, and a frozen one takes twice the time to make.
+    """
 
     RULES: ClassVar = {"anyOf": list(_BY_ROLE)}
 

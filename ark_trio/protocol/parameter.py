@@ -6,6 +6,7 @@ accepted and then dropped when it could change the answer.
 
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final
 
 import attrs
@@ -115,10 +116,13 @@ def parameters_of(body: type) -> Mapping[str, Parameter]:
     }
 
 
-def values_to_forward(body: Any, table: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Return the forwarded parameters that the client set in a body, by name."""
+def values_to_forward(table: Mapping[str, Parameter]) -> Callable[[Any], dict[str, Any]]:
+    """Return what tells, of a body, the forwarded parameters that the client set, by name."""
     names = [name for name, known in table.items() if known.treatment is Treatment.FORWARDED]
-    return {name: value for name in names if (value := getattr(body, name)) is not None}
+    values = attrgetter(*names)
+    return lambda body: {
+        name: value for name, value in zip(names, values(body), strict=True) if value is not None
+    }
 
 
 def engine_inputs(

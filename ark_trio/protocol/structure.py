@@ -6,25 +6,22 @@ Unknown keys pass: clients send fields of other vendors.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 from attrs import frozen
-from cattrs import Converter
-from cattrs.errors import (
-    AttributeValidationNote,
-    ClassValidationError,
-    IterableValidationError,
-    IterableValidationNote,
-)
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.errors import AttributeValidationNote, ClassValidationError
 
-from ark_trio.protocol.fault import MAX_ECHO, MAX_FAULTS, Fault, unexpected
+from ark_trio.protocol.fault import Fault, unexpected
 from ark_trio.protocol.float32 import FLOAT32_LIMIT
+from ark_trio.protocol.items import each, expect_object, expect_text
 
 T = TypeVar("T")
-K = TypeVar("K")
+Hook = Callable[[Any], Any]
+"""Structures one JSON value, or raises what is wrong with it."""
 
 STRUCTURE: Final = "structure"
 BOUNDS: Final = "bounds"
@@ -70,57 +67,8 @@ def structure(value: Any, kind: type[T]) -> T:
     Raises:
         Exception: what `fault.invalid_request` translates, nothing else.
     """
-    return _CONVERTER.structure(value, kind)
-
-
-def each(value: Any, item: Callable[[Any], T]) -> tuple[T, ...]:
-    """Structure a list, item by item. Gives up after MAX_FAULTS faults: the list may have millions of items."""
-    if not isinstance(value, list):
-        raise unexpected("a list", value)
-    items: list[T] = []
-    faults: list[Exception] = []
-    for position, raw in enumerate(value):
-        try:
-            items.append(item(raw))
-        except Exception as error:  # noqa: BLE001 - collected, and raised below
-            error.add_note(IterableValidationNote("", position, None))
-            faults.append(error)
-            if len(faults) > MAX_FAULTS:
-                break
-    if faults:
-        raise IterableValidationError("", faults, tuple)
-    return tuple(items)
-
-
-def each_entry(value: Any, entry: Callable[[str, Any], tuple[K, T]]) -> dict[K, T]:
-    """Structure an object, entry by entry. Gives up as `each` does; keys are the caller's, so a place has them cut."""
-    entries: list[tuple[K, T]] = []
-    faults: list[Exception] = []
-    for key, raw in expect_object(value).items():
-        try:
-            entries.append(entry(key, raw))
-        except Exception as error:  # noqa: BLE001 - collected, and raised below
-            error.add_note(AttributeValidationNote("", key[:MAX_ECHO], None))
-            faults.append(error)
-            if len(faults) > MAX_FAULTS:
-                break
-    if faults:
-        raise ClassValidationError("", faults, dict)
-    return dict(entries)
-
-
-def expect_object(value: Any) -> dict[str, Any]:
-    """Return `value` if it is a JSON object, else raise a Fault."""
-    if not isinstance(value, dict):
-        raise unexpected("an object", value)
-    return value
-
-
-def expect_text(value: Any) -> str:
-    """Return `value` if it is a string, else raise a Fault."""
-    if not isinstance(value, str):
-        raise unexpected("text", value)
-    return value
+    structured: T = _hook_of(cast(Any, kind))(value)
+    return structured
 
 
 def parse_name(value: Any) -> str:
@@ -145,13 +93,13 @@ def _token(value: Any) -> int:
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-def _bool(value: Any, _: Any) -> bool:
+def _bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise unexpected("true or false", value)
     return value
 
 
-def _int(value: Any, _: Any) -> int:
+def _int(value: Any) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)  # for JSON 1.0 is an integer
     if type(value) is not int:
@@ -161,7 +109,7 @@ def _int(value: Any, _: Any) -> int:
     return value
 
 
-def _float(value: Any, _: Any) -> float:
+def _float(value: Any) -> float:
     if type(value) not in {int, float}:
         raise unexpected("a number", value)
     if abs(value) >= FLOAT32_LIMIT:
@@ -169,77 +117,118 @@ def _float(value: Any, _: Any) -> float:
     return float(value)
 
 
-def _literal(value: Any, kind: Any) -> str:
-    choices: tuple[str, ...] = get_args(kind)
-    if not isinstance(value, str) or value not in choices:
-        expected = choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
-        raise unexpected(expected, value)
-    return value
+def _null(value: Any) -> None:
+    if value is not None:
+        raise unexpected("null", value)
 
 
-def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    item = get_args(kind)[0]
-    hook = converter.get_structure_hook(item)
-    return lambda value, _: each(value, lambda raw: hook(raw, item))
+def _one_of(choices: tuple[str, ...]) -> Hook:
+    expected = choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise unexpected(expected, value)
+        return value
+
+    return take
 
 
-def _class_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    overrides: Any = {
-        attribute.name: override(struct_hook=hook)
-        for attribute in attrs.fields(kind)
-        if (hook := _attribute_hook(attribute, converter)) is not None
-    }
-    fill = make_dict_structure_fn(kind, converter, **overrides)
-    return lambda value, cls: fill(expect_object(value), cls)
+def _nullable(hook: Hook) -> Hook:
+    return lambda value: None if value is None else hook(value)
 
 
-def _attribute_hook(attribute: Any, converter: Converter) -> Callable[[Any, Any], Any] | None:
-    hook = _value_hook(attribute, converter)
-    if attribute.default is not attrs.NOTHING:
-        return hook
-    fill = hook or converter.get_structure_hook(attribute.type)
-
-    def required(value: Any, kind: Any) -> Any:
-        if value is None:  # as good as absent
-            raise Fault("is required")
-        return fill(value, kind)
-
-    return required
+def _tuple_of(hook: Hook) -> Hook:
+    return lambda value: each(value, hook)
 
 
-def _value_hook(attribute: Any, converter: Converter) -> Callable[[Any, Any], Any] | None:
-    own = attribute.metadata.get(STRUCTURE)
-    if own is not None:
-        return lambda value, _: own(value)
-    bounds = attribute.metadata.get(BOUNDS)
-    return None if bounds is None else _bounded_hook(bounds, attribute.type, converter)
+def _class_hook(kind: Any) -> Hook:
+    """Return the hook of a class. It looks at what is there, a few keys of some sixty, each with its hook at hand."""
+    hooks = {one.name: _attribute_hook(one) for one in attrs.fields(kind)}
+    required = [one.name for one in attrs.fields(kind) if one.default is attrs.NOTHING]
+
+    def fill(value: Any) -> Any:
+        given: dict[str, Any] = {}
+        faults: dict[str, Exception] = {}
+        for name, raw in expect_object(value).items():
+            if (hook := hooks.get(name)) is not None:
+                try:
+                    given[name] = hook(raw)
+                except Exception as error:  # noqa: BLE001 - collected, and raised below
+                    faults[name] = error
+        for name in required:
+            if name not in value:
+                faults[name] = Fault("is required")
+        return _made(kind, given) if not faults else _refuse(kind, hooks, faults)
+
+    return fill
 
 
-def _bounded_hook(bounds: Bounds, kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    def hook(value: Any, _: Any) -> Any:
-        number = converter.structure(value, kind)
+def _made(kind: Any, given: dict[str, Any]) -> Any:
+    try:
+        return kind(**given)
+    except Exception as error:
+        raise ClassValidationError("", [error], kind) from error
+
+
+def _refuse(kind: Any, names: Iterable[str], faults: Mapping[str, Exception]) -> NoReturn:
+    """Raise all faults as one, in the order of the class's attributes, not of the caller's keys."""
+    told = [name for name in names if name in faults]
+    for name in told:
+        faults[name].add_note(AttributeValidationNote("", name, None))
+    raise ClassValidationError("", [faults[name] for name in told], kind)
+
+
+def _attribute_hook(attribute: Any) -> Hook:
+    own: Hook | None = attribute.metadata.get(STRUCTURE)
+    bounds: Bounds | None = attribute.metadata.get(BOUNDS)
+    hook = own or _hook_of(attribute.type)
+    if own is None and bounds is not None:
+        hook = _bounded(hook, bounds)
+    return hook if attribute.default is not attrs.NOTHING else _required(hook)
+
+
+def _bounded(hook: Hook, bounds: Bounds) -> Hook:
+    def fill(value: Any) -> Any:
+        number = hook(value)
         if number is not None and not bounds.admit(number):
             raise unexpected(str(bounds), value)
         return number
 
-    return hook
+    return fill
 
 
-def _is(origin: Any) -> Callable[[Any], bool]:
-    return lambda kind: get_origin(kind) is origin
+def _required(hook: Hook) -> Hook:
+    def fill(value: Any) -> Any:
+        if value is None:  # as good as absent
+            raise Fault("is required")
+        return hook(value)
+
+    return fill
 
 
-def _make_converter() -> Converter:
-    converter = Converter(detailed_validation=True)
-    converter.register_structure_hook(bool, _bool)
-    converter.register_structure_hook(int, _int)
-    converter.register_structure_hook(float, _float)
-    converter.register_structure_hook(str, lambda value, _: expect_text(value))
-    converter.register_structure_hook_func(_is(dict), lambda value, _: expect_object(value))
-    converter.register_structure_hook_func(_is(Literal), _literal)
-    converter.register_structure_hook_factory(_is(tuple))(_tuple_hook)
-    converter.register_structure_hook_factory(attrs.has)(_class_hook)
-    return converter
+@cache
+def _hook_of(kind: Any) -> Hook:
+    """Return what structures values of a type, found once and not for each value."""
+    if attrs.has(kind):
+        return _class_hook(kind)
+    arguments = get_args(kind)
+    origin = get_origin(kind)
+    if origin is Literal:
+        return _one_of(arguments)
+    if origin is tuple:
+        return _tuple_of(_hook_of(arguments[0]))
+    if origin in (UnionType, Union):
+        (one,) = (argument for argument in arguments if argument is not NoneType)
+        return _nullable(_hook_of(one))
+    return _PLAIN[origin or kind]
 
 
-_CONVERTER: Final = _make_converter()
+_PLAIN: Final[Mapping[Any, Hook]] = {
+    Any: lambda value: value,
+    bool: _bool,
+    int: _int,
+    float: _float,
+    str: expect_text,
+    dict: expect_object,
+    None: _null,
+}

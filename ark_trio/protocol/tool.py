@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Final, Literal
 from attrs import field, frozen
 
 from ark_trio.protocol.fault import Fault, unexpected
+from ark_trio.protocol.items import each
 from ark_trio.protocol.rules import having, needs
-from ark_trio.protocol.structure import NAME, SHAPE, STRUCTURE, each, parse_name, structure
+from ark_trio.protocol.structure import NAME, SHAPE, STRUCTURE, parse_name, structure
 
 _CHOICES: Final = ("none", "auto", "required")
 _ALLOWED: Final = "allowed_tools"
