@@ -6,7 +6,7 @@ What the libraries log through the standard library comes out the same way.
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TextIO, cast
 
 import orjson
@@ -36,15 +36,21 @@ def configure_logging(settings: Settings) -> None:
     first = not structlog.is_configured()
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     render = _renderers(settings.log.format)
+    writer = structlog.WriteLogger(cast(TextIO, _Unfailing(sys.stderr)))
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *_shared(), *render],
+        processors=[structlog.contextvars.merge_contextvars, *_chain(render)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Unfailing(sys.stderr))),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,  # module-level loggers must follow a second call
     )
     _route_standard_logging(level, render)
     if first and settings.unknown_variables:
         log.warning("variables_unknown", names=list(settings.unknown_variables))
+
+
+def _chain(render: list[Processor]) -> list[Processor]:
+    """Return what makes a line of an event of ours; nearly all are a request's, so for JSON it is one step."""
+    return [_json_event] if _json_line in render else [*_shared(), *render]
 
 
 def _shared() -> list[Processor]:
@@ -62,12 +68,27 @@ def _renderers(wanted: LogFormat) -> list[Processor]:
     return [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=plain)]
 
 
+def _json_event(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """As `_shared` and `_renderers` do it step by step, in half the time."""
+    event = structlog.processors.add_log_level(logger, method, event)
+    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
+    return _json_line(logger, method, event)
+
+
 def _json_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     """One line; time, level and event come first, since people read the start of a line."""
-    first = {key: event.pop(key, None) for key in ("timestamp", "level", "event")}
-    option = orjson.OPT_NON_STR_KEYS
+    pop = event.pop
+    first = {
+        "timestamp": pop("timestamp", None),
+        "level": pop("level", None),
+        "event": pop("event", None),
+    }
     try:
-        return orjson.dumps({**first, **event}, default=repr, option=option).decode()
+        return orjson.dumps(
+            {**first, **event}, default=repr, option=orjson.OPT_NON_STR_KEYS
+        ).decode()
     except (
         TypeError
     ):  # e.g. an integer over 64 bits or a lone surrogate: never lose the event over it
@@ -102,13 +123,17 @@ class _Unfailing:
 
     def write(self, text: str) -> None:
         """Write, or don't."""
-        with suppress(OSError, ValueError):
+        try:  # noqa: SIM105 (a context manager takes longer than all else here)
             self._stream.write(text)
+        except (OSError, ValueError):
+            pass
 
     def flush(self) -> None:
         """Flush, or don't."""
-        with suppress(OSError, ValueError):
+        try:  # noqa: SIM105
             self._stream.flush()
+        except (OSError, ValueError):
+            pass
 
 
 class _Redirect(logging.Filter):

@@ -1,15 +1,20 @@
 import io
 import json
 import logging
+import re
 import sys
 import warnings
+from typing import Any
 
 import pytest
 import structlog
 from hypercorn.config import Config
 
+from ark_trio import log
 from ark_trio.config import LogSettings, Settings
 from ark_trio.log import configure_logging
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +52,21 @@ def test_an_event_is_one_json_line_on_standard_error(capsys):
         "text": "zwei\nZeilen ü",
         "request_id": "r1",
     }
+
+
+@pytest.mark.parametrize("method", ["debug", "info", "warn", "warning", "error", "exception"])
+@pytest.mark.parametrize("exc_info", [None, True, False, ValueError("odd"), "absent"])
+@pytest.mark.parametrize("fields", [{}, {"status": 200, "level": "mine"}, {"n": 2**80}])
+def test_one_step_makes_the_line_that_many_would(method, exc_info, fields):
+    event = {"event": "e", **fields}
+    if exc_info != "absent":
+        event["exc_info"] = exc_info
+    steps: Any = dict(event)
+    for step in (*log._shared(), *log._renderers("json")):
+        steps = step(None, method, steps)
+    # But for the time, which goes on.
+    assert STAMP.sub("", log._json_event(None, method, event)) == STAMP.sub("", steps)
+    assert STAMP.search(steps)
 
 
 def test_a_traceback_stays_in_its_line(capsys):

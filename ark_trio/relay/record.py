@@ -166,11 +166,13 @@ class Record:
         tell("request_ended", **self._fields())
 
     def _fields(self) -> dict[str, object]:
-        opted_in = {"client": self.client, "body": self.body}
+        fields: dict[str, object] = {"request_id": self.request_id}
+        if self.client is not None:
+            fields["client"] = self.client
+        if self.body is not None:
+            fields["body"] = self.body
         usage = self.usage
-        return {
-            "request_id": self.request_id,
-            **{name: value for name, value in opted_in.items() if value is not None},
+        fields |= {
             "method": self.method,
             "path": self.path[:_PATH_CHARS],
             "key": self.key,
@@ -188,6 +190,7 @@ class Record:
             "first_token_s": _between(self.started, self.first_token),
             "total_s": round(self.age_s, 4),
         }
+        return fields
 
 
 _PATH_CHARS = 200
