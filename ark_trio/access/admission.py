@@ -8,8 +8,7 @@ that waits with the most, if that is still the more unfair.
 
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -127,24 +126,25 @@ class Admission:
         if not any(self._line_to_shorten(key, batch=batch) for batch in (False, True)):
             raise self._refusal()
 
-    @asynccontextmanager
-    async def place(self, key: str = "", *, batch: bool = False) -> AsyncIterator[None]:
-        """Hold a place for as long as the block lasts.
+    def place(self, key: str = "", *, batch: bool = False) -> "Place":
+        """Return a place to hold for as long as the block that it opens lasts; see `Place`."""
+        return Place(self, _Turn(key=key, batch=batch))
 
-        Raises:
-            Overloaded: the line is full, or no place became free in time.
-        """
-        turn = _Turn(key=key, batch=batch)
+    async def enter(self, turn: _Turn) -> None:
+        """Wait until a turn runs, or leave the line. Not a checkpoint where a place is free."""
         self._join(turn)
-        try:
-            if not turn.runs:
-                with trio.move_on_after(self._max_wait_s):
-                    await turn.called.heard()
-                if not turn.runs:
-                    raise self._refusal()
-            yield
-        finally:
-            self._leave(turn)
+        if not turn.runs:
+            try:
+                await self._wait(turn)
+            except BaseException:  # among them the cancellation of one that has just been let in
+                self.leave(turn)
+                raise
+
+    async def _wait(self, turn: _Turn) -> None:
+        with trio.move_on_after(self._max_wait_s):
+            await turn.called.heard()
+        if not turn.runs:
+            raise self._refusal()
 
     def _join(self, turn: _Turn) -> None:
         if self.running < self._max_running:
@@ -168,7 +168,8 @@ class Admission:
             return other
         return mine if mine.longest > mine.waiting(key) + 1 else None
 
-    def _leave(self, turn: _Turn) -> None:
+    def leave(self, turn: _Turn) -> None:
+        """Give a turn's place back, or its place in the line, if it has either."""
         if turn.runs:
             self.running -= 1
             self._running[turn.key] -= 1
@@ -209,3 +210,23 @@ class Admission:
         elapsed = trio.current_time() - self._ends[0]
         wait_s = elapsed * (self.waiting + 1) / len(self._ends)
         return max(1, min(_RETRY_MAX_S, math.ceil(wait_s)))
+
+
+class Place:
+    """One request's place, held by `async with`. No context manager made of a generator: each request has one.
+
+    Raises, when the block is entered:
+        Overloaded: the line is full, or no place became free in time.
+    """
+
+    __slots__ = ("_admission", "_turn")
+
+    def __init__(self, admission: Admission, turn: _Turn) -> None:
+        self._admission = admission
+        self._turn = turn
+
+    async def __aenter__(self) -> None:
+        await self._admission.enter(self._turn)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.leave(self._turn)
