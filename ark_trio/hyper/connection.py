@@ -4,7 +4,8 @@ hypercorn 0.18 reads in the task that handles what was read, so while an answer 
 client has left if bytes of a next request wait; and it writes under a shield without a deadline, so a client that stops
 reading can be neither dropped nor drained. Here
 
-- one task reads, all the time, and another hands what was read to the protocol;
+- one task reads, all the time. Plain requests it hands over itself (`lane.py`); for all else there is hypercorn's protocol, made
+  when it is first needed, and a task that hands over to it;
 - a write goes to the socket at once if it can, else into a buffer that a third task empties. Who wrote waits for that and
   may be cancelled meanwhile: nothing is ever left half written, which would break an HTTP/2 connection for its other streams;
 - a client that takes no byte for `stalled_write_s` is dropped;
@@ -18,6 +19,7 @@ A client that leaves is so noticed at any time (pgjones/hypercorn#210).
 import os
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -25,16 +27,21 @@ import h11
 import structlog
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
 
 from ark_trio.bell import Bell
 from ark_trio.errors import ArkError
 from ark_trio.hyper import fate, outlet
 from ark_trio.hyper.config import HyperConfig
 from ark_trio.hyper.descriptors import note_accepted
-from ark_trio.hyper.h1 import refusal
+from ark_trio.hyper.h1 import CarefulH11Protocol, refusal
 from ark_trio.hyper.idle import IdleDeadline
+from ark_trio.hyper.inbox import InboxTaskGroup
+from ark_trio.hyper.lane import Lane
 
 log = structlog.get_logger()
 
@@ -73,8 +80,12 @@ class Connection(TCPServer):
         self._queued = 0
         """Bytes that entered it."""
         self._emptying = False
-        self._tasks: trio.Nursery | None = None
-        """For what belongs to reading and writing."""
+        self._handing_over = False
+        self._nursery: trio.Nursery
+        self._reading = False
+        self._chores: list[trio.CancelScope] = []
+        """Of the tasks that end with the reading."""
+        self._lane: Lane
         self._more_to_write = Bell()
         self._progress = Bell()
         self._lost = False
@@ -92,7 +103,7 @@ class Connection(TCPServer):
             if error is not None:
                 await self._turn_away(error)
             elif self._plain or await self._shake_hands():
-                await super().run()
+                await self._serve()
         except Exception:
             log.exception("connection_crashed")
         except BaseExceptionGroup as group:
@@ -105,6 +116,55 @@ class Connection(TCPServer):
             self._lose()
             self._reset()
 
+    async def _serve(self) -> None:
+        """Read to the end, with every task that the requests need."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._begin()
+                self.idle_task.begin()
+                await self._read_data()
+        except OSError:
+            pass
+        finally:
+            await self._close()  # noqa: ASYNC102 (it shields itself, within a bound)
+
+    async def _begin(self) -> None:
+        """Have a lane, and where TLS has agreed on HTTP/2 a protocol, which speaks first."""
+        sock = self._socket
+        self._client = parse_socket_addr(sock.family, sock.getpeername())
+        self._server = parse_socket_addr(sock.family, sock.getsockname())
+        alike = {
+            "type": "http",
+            "http_version": "1.1",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "scheme": "http" if self._plain else "https",
+            "root_path": self.config.root_path,
+            "client": self._client,
+            "server": self._server,
+            "state": self.state,
+        }
+        ended = self.context.terminated.is_set
+        self._lane = Lane(self, self.app, self.config, alike, self._nursery, ended)
+        if not self._plain and self.stream.selected_alpn_protocol() == "h2":
+            await self._make_protocol("h2").initiate()
+
+    def _make_protocol(self, agreed: str = "http/1.1") -> ProtocolWrapper:
+        """Make what reads requests that are not plain."""
+        self.protocol = ProtocolWrapper(
+            self.app,
+            self.config,
+            self.context,
+            InboxTaskGroup.of(self._nursery),
+            ConnectionState(self.state),
+            not self._plain,
+            self._client,
+            self._server,
+            self.protocol_send,
+            agreed,
+        )
+        return self.protocol
+
     def drop(self) -> None:
         """Close at once, to make room for another."""
         self._lose()
@@ -116,10 +176,18 @@ class Connection(TCPServer):
             await self._write(event.data)
         elif isinstance(event, Closed):
             await self._close()  # the reading task notices, and tells the protocol
-        elif isinstance(event, Updated) and not self._lost:
-            # What has been lost becomes idle no more: the timer would keep it.
-            self._door.note(self, idle=event.idle)
-            await super().protocol_send(event)
+        elif isinstance(event, Updated):
+            self.note(idle=event.idle)
+
+    def note(self, *, idle: bool) -> None:
+        """Note whether a request runs. What has been lost becomes idle no more: the timer would keep it."""
+        if self._lost:
+            return
+        self._door.note(self, idle=idle)
+        if idle:
+            self.idle_task.begin()
+        else:
+            self.idle_task.end()
 
     async def _shake_hands(self) -> bool:
         """Begin TLS, within the time of a head. A client that is not through at the server's end is not waited for."""
@@ -149,7 +217,7 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
         # What HTTP/2 says before it has read anything has nobody yet who empties the buffer; under TLS it can't go out by itself.
-        if self._write_or_keep(data) or self._tasks is None:
+        if self._write_or_keep(data) or not self._reading:
             await trio.lowlevel.checkpoint()
         else:
             await self.drained()
@@ -179,9 +247,9 @@ class Connection(TCPServer):
     def _empty_soon(self) -> None:
         """Have what waits written. Most clients keep up, so the task is there only once it was needed."""
         self._more_to_write.ring()
-        if not self._emptying and self._tasks is not None:
+        if not self._emptying and self._reading:
             self._emptying = True
-            self._tasks.start_soon(self._empty_buffer)
+            self._nursery.start_soon(self._as_chore, self._empty_buffer)
 
     def _write_now(self, data: bytes) -> int:
         """Write what the socket takes without waiting; no task switch where the client keeps up."""
@@ -224,26 +292,37 @@ class Connection(TCPServer):
         self._wake_writers()
 
     async def _read_data(self) -> None:
-        """Read until the client has closed its side or is lost, whatever the protocol is busy with."""
-        # A nursery for what belongs to reading: the tasks that handle and write end with it.
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hand_over)
-            self._tasks = nursery
-            if self._unsent:
-                self._empty_soon()
-            try:
-                if idle_too_long := await self._read_while_used():
-                    # HTTP/2 says goodbye, which is written by a task that ends with the reading.
-                    with trio.move_on_after(_CLOSE_S):
-                        await self.protocol.handle(Closed())
-            finally:
-                self._tasks = None
-            self._read_all.ring()
-            if idle_too_long:
-                await self._close()
-            self._lose()
-            nursery.cancel_scope.cancel()
-        await self.protocol.handle(Closed())
+        """Read until the client has closed its side or is lost, whatever the requests are busy with."""
+        self._reading = True
+        if self._unsent:
+            self._empty_soon()
+        try:
+            if idle_too_long := await self._read_while_used():
+                # HTTP/2 says goodbye, which is written by a task that ends with the reading.
+                with trio.move_on_after(_CLOSE_S):
+                    await self._tell_end()
+        finally:
+            self._reading = False
+        self._read_all.ring()
+        if idle_too_long:
+            await self._close()
+        self._lose()
+        for scope in self._chores:
+            scope.cancel()
+        await self._tell_end()
+
+    async def _tell_end(self) -> None:
+        """Tell the requests that nothing more will come."""
+        self._lane.lose()
+        if hasattr(self, "protocol"):
+            await self.protocol.handle(Closed())
+
+    async def _as_chore(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what ends with the reading."""
+        with trio.CancelScope() as scope:
+            self._chores.append(scope)
+            if self._reading:
+                await work()
 
     async def _read_while_used(self) -> bool:
         """Read until nothing more is to be read; True: because the connection has been idle for too long."""
@@ -259,11 +338,15 @@ class Connection(TCPServer):
 
     async def _read_some(self) -> bool:
         """Read once; False when nothing more is to be read."""
-        data = await self.stream.receive_some(_READ_BYTES)
+        data = bytes(await self.stream.receive_some(_READ_BYTES))
         if not data or self._lingering:
             return bool(data)
+        if not self._unread and self._lane_is_free():
+            data = data[self._lane.take(data) :]
+        if not data:
+            return True
         self._unread += data
-        self._more_to_read.ring()
+        self._hand_over_soon()
         if len(self._unread) > self._limits.max_pipelined_bytes:
             with trio.move_on_after(_PIPELINING_S):
                 await self._taken()
@@ -281,13 +364,34 @@ class Connection(TCPServer):
 
     def _request_state(self) -> Any:
         """h11's state of the client's side; DONE while a whole request is being answered. None under HTTP/2."""
+        if self._lane.busy:
+            return h11.SEND_BODY if self._lane.uploading else h11.DONE
         if not hasattr(self, "protocol"):
-            return None
+            return h11.IDLE
         protocol = self.protocol.protocol
         return protocol.connection.their_state if isinstance(protocol, H11Protocol) else None
 
+    def _lane_is_free(self) -> bool:
+        """Whether what comes next may be the lane's: the protocol, if there is one, is between two requests."""
+        if self._lane.busy or not hasattr(self, "protocol"):
+            return True
+        protocol = self.protocol.protocol
+        if not isinstance(protocol, CarefulH11Protocol) or not protocol.between_requests:
+            return False
+        self._lane.served = protocol.keep_alive_requests = max(
+            self._lane.served, protocol.keep_alive_requests
+        )
+        return True
+
+    def _hand_over_soon(self) -> None:
+        """Have what was read handed over by a task: the lane does not take it, or not now."""
+        self._more_to_read.ring()
+        if not self._handing_over:
+            self._handing_over = True
+            self._nursery.start_soon(self._as_chore, self._hand_over)
+
     async def _hand_over(self) -> None:
-        """Give the protocol what was read."""
+        """Hand over what was read."""
         while True:
             await trio.lowlevel.checkpoint()
             if not self._unread:
@@ -296,17 +400,22 @@ class Connection(TCPServer):
 
     async def _hand_over_once(self) -> None:
         # A function of its own: a local of the loop would keep what was read, a prompt, until the next read.
+        if self._lane_is_free():
+            if count := self._lane.take(bytes(self._unread)):
+                del self._unread[:count]
+                self._room.ring()
+                return
+            if self._lane.busy:
+                await self._lane.stirred()
+                return
         data = bytes(self._unread)
         self._unread.clear()
         self._room.ring()
+        if not hasattr(self, "protocol"):
+            self._make_protocol().protocol.keep_alive_requests = self._lane.served
         # After a last request nothing more counts; h11 would end its answer for it.
         if self._request_state() is not h11.MUST_CLOSE:
             await self.protocol.handle(RawData(data))
-
-    async def _initiate_server_close(self) -> None:
-        """End a connection that is idle."""
-        await self.protocol.handle(Closed())
-        await self._close()
 
     async def _close(self) -> None:
         """Close, within a bound: TLS may want to write."""
@@ -323,7 +432,7 @@ class Connection(TCPServer):
         with trio.move_on_after(_LINGER_S), suppress(*_LOST):
             # Several tasks may close; send_eof is for one at a time.
             self._socket.shutdown(socket.SHUT_WR)
-            while self._tasks is not None:
+            while self._reading:
                 await self._read_all.heard()
 
     def _address(self) -> str | None:

@@ -36,6 +36,12 @@ class CarefulH11Protocol(H11Protocol):
         self._gathered = b""
         """Of an answer: what is written together with what follows it at once."""
 
+    @property
+    def between_requests(self) -> bool:
+        """No request runs, and of the next nothing has come."""
+        idle = self._h11.their_state is h11.IDLE and self._h11.our_state is h11.IDLE
+        return idle and self.stream is None and not self._h11.trailing_data[0]
+
     async def handle(self, event: Event) -> None:
         """Take what was read, or the connection's end."""
         if isinstance(event, RawData) and self._refused:

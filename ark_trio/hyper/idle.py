@@ -37,7 +37,7 @@ class EndingContext(WorkerContext):
 
 
 class IdleDeadline:
-    """Has the interface of hypercorn's idle timer. What runs in `scope` is cancelled when the connection has been idle too long."""
+    """What runs in `scope` is cancelled when the connection has been idle too long, or the server ends."""
 
     def __init__(self, termination: Termination, config: Any) -> None:
         self.scope = trio.CancelScope()
@@ -45,29 +45,22 @@ class IdleDeadline:
         self._termination = termination
         self._config = config
 
-    async def restart(self, *_: Any) -> None:
-        """The connection is idle from now on."""
-        self._begin()
-
     def renew(self) -> None:
         """Begin again with another scope: this one is over, and the connection has turned out to be in use."""
         idle = self.idle
         self.end()
         self.scope = trio.CancelScope()
         if idle:  # what came may be no request
-            self._begin()
-
-    async def stop(self) -> None:
-        """It is idle no more."""
-        self.end()
+            self.begin()
 
     def end(self) -> None:
-        """As `stop`, at once."""
+        """It is idle no more."""
         self.idle = False
         self._termination.idle.discard(self.scope)
         self.scope.deadline = math.inf
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """The connection is idle from now on."""
         self.idle = True
         self._termination.idle.add(self.scope)
         # At the server's end protocols close what they have answered. They may still be writing it.

@@ -6,7 +6,7 @@ client to leave.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import trio
 from hypercorn.trio.task_group import TaskGroup, _handle
@@ -38,8 +38,22 @@ class Inbox:
 
     async def put(self, message: Message) -> None:
         """Pass on a message, once there is room for it. The client's leaving needs none, so that nothing holds it up."""
-        while self._taker is None and len(self._waiting) >= self._limit and not _is_end(message):
+        if not _is_end(message):
+            await self.room()
+        self.offer(message)
+
+    @property
+    def has_room(self) -> bool:
+        """Another message may be offered."""
+        return self._taker is not None or len(self._waiting) < self._limit
+
+    async def room(self) -> None:
+        """Wait until there is room."""
+        while not self.has_room:
             await self._stirred.heard()
+
+    def offer(self, message: Message) -> None:
+        """Pass on a message for which there is room, or the client's leaving."""
         if self._taker is not None:
             self._taker(message)
         else:
@@ -56,6 +70,13 @@ class Inbox:
 
 class InboxTaskGroup(TaskGroup):
     """hypercorn's, whose applications have an inbox."""
+
+    @classmethod
+    def of(cls, nursery: trio.Nursery) -> Self:
+        """Return one that starts its tasks in `nursery`, which is another's to open and close."""
+        group = cls()
+        group._nursery = nursery
+        return group
 
     async def spawn_app(
         self, app: Any, config: Any, scope: Any, send: Any

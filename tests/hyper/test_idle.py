@@ -83,7 +83,7 @@ async def test_idle_connections_are_closed_at_once_when_the_server_ends(
                 await stack.stopped.wait()
 
 
-async def test_a_connection_has_two_tasks_when_it_is_idle(
+async def test_a_connection_has_one_task_when_it_is_idle(
     autojump_clock: trio.testing.MockClock,
 ):
     async with open_fake_decoder(saying("a")) as decoder:
@@ -91,7 +91,7 @@ async def test_a_connection_has_two_tasks_when_it_is_idle(
             before = trio.lowlevel.current_statistics().tasks_living
             clients = [await asked(stack) for _ in range(10)]
             await trio.sleep(0.1)
-            assert trio.lowlevel.current_statistics().tasks_living - before == 20
+            assert trio.lowlevel.current_statistics().tasks_living - before == 10
             for client in clients:
                 await client.stream.aclose()
 
