@@ -12,7 +12,7 @@ from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.ark_response import ResponseDecoder
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.reasoning_text import BEGIN, END, ReasoningText
-from ark_trio.protocol.step import ChoiceDelta, Step
+from ark_trio.protocol.step import ChoiceDelta, Step, ToolCallDelta
 from ark_trio.protocol.tool_text import ToolText
 
 
@@ -34,7 +34,7 @@ class AnswerDecoder:
         """Return what was held back."""
         last = self._read(self._decoder.end())
         rests = [choice.end(index) for index, choice in sorted(self._choices.items())]
-        return evolve(last, choices=(*last.choices, *rests))
+        return Step(choices=(*last.choices, *rests), usage=last.usage)
 
     def _read(self, step: Step) -> Step:
         for delta in step.choices:
@@ -105,7 +105,7 @@ class _ChoiceText:
         if ended or delta.reasoning:  # the engine splits it itself
             more = splitter.end()
             reasoning, content = reasoning + more[0], content + more[1]
-        return evolve(delta, reasoning=delta.reasoning + reasoning, content=content)
+        return _retold(delta, content, delta.reasoning + reasoning, delta.tool_calls)
 
     def _split_calls(self, delta: ChoiceDelta, *, ended: bool) -> ChoiceDelta:
         if self._tools is None:
@@ -116,11 +116,11 @@ class _ChoiceText:
             last = self._tools.end(cut=delta.finish_reason == "length")
             self._tools = None
             content, calls = content + last.content, calls + last.calls
-        return evolve(delta, content=content, tool_calls=calls + delta.tool_calls)
+        return _retold(delta, content, delta.reasoning, calls + delta.tool_calls)
 
     def _present(self, delta: ChoiceDelta) -> ChoiceDelta:
         if not self._reading.include_reasoning:
-            return evolve(delta, reasoning="")
+            return _retold(delta, delta.content, "", delta.tool_calls)
         aloud = delta.reasoning
         if aloud and not self._thinking_aloud:
             aloud = BEGIN + "\n" + aloud
@@ -128,4 +128,18 @@ class _ChoiceText:
         if self._thinking_aloud and (delta.content or delta.tool_calls):
             aloud += "\n" + END + "\n\n"
             self._thinking_aloud = False
-        return evolve(delta, reasoning="", content=aloud + delta.content)
+        return _retold(delta, aloud + delta.content, "", delta.tool_calls)
+
+
+def _retold(
+    delta: ChoiceDelta, content: str, reasoning: str, tool_calls: tuple[ToolCallDelta, ...]
+) -> ChoiceDelta:
+    """Return `delta` with other words: what `evolve` does in four times the time."""
+    return ChoiceDelta(
+        index=delta.index,
+        content=content,
+        reasoning=reasoning,
+        tool_calls=tool_calls,
+        logprobs=delta.logprobs,
+        finish_reason=delta.finish_reason,
+    )
