@@ -1,13 +1,11 @@
 """Whose request is this? Asked before anything else of it is looked at; without a file of keys anybody may ask."""
 
+from functools import partial
 from typing import Final
-
-from attrs import evolve
-from quart import Response, request
 
 from ark_trio.access.key import Key
 from ark_trio.access.keyring import KeyRing
-from ark_trio.api.connection import exchange
+from ark_trio.api.exchange import Exchange
 from ark_trio.errors import ArkError, NotAuthenticated, PermissionDenied, UnknownModel
 from ark_trio.protocol.models import unknown_model
 
@@ -19,23 +17,20 @@ _SCHEME: Final = "bearer"
 _HOW: Final = "Send your API key as a header: `Authorization: Bearer YOUR_KEY`."
 
 
-async def authenticate() -> Response | None:
+def authenticate(here: Exchange) -> None:
     """Note whose request it is.
 
     Raises:
         NotAuthenticated: no key, or one that is not or no longer known.
     """
-    here = exchange.get()
     ring = here.gateway.keyring
-    if ring is None or request.path in EXEMPT:
-        return None
-    authorization = request.headers.getlist("authorization")
-    if not authorization and request.path in OPERATORS:
-        return None
-    key = identify(ring, authorization)
-    here.record.key = key.name
-    exchange.set(evolve(here, key=key))
-    return None
+    if ring is None or here.path in EXEMPT:
+        return
+    authorization = here.headers.getlist(b"authorization")
+    if not authorization and here.path in OPERATORS:
+        return
+    here.key = identify(ring, authorization)
+    here.record.key = here.key.name
 
 
 def identify(ring: KeyRing, authorization: list[str]) -> Key:
@@ -58,19 +53,18 @@ def identify(ring: KeyRing, authorization: list[str]) -> Key:
     return key
 
 
-def may_use(model: str) -> bool:
+def may_use(here: Exchange, model: str) -> bool:
     """Whether the request's key is for this model."""
-    key = exchange.get().key
-    return key is None or key.may_use(model)
+    return here.key is None or here.key.may_use(model)
 
 
-def require_model(model: str) -> None:
+def require_model(here: Exchange, model: str) -> None:
     """Refuse a model that the request's key is not for, whether or not it is served.
 
     Raises:
         PermissionDenied: it is not.
     """
-    if not may_use(model):
+    if not may_use(here, model):
         raise PermissionDenied(
             f"This API key may not use the model `{model[:_MAX_ECHO]}`.",
             param="model",
@@ -78,19 +72,19 @@ def require_model(model: str) -> None:
         )
 
 
-def is_batch() -> bool:
+def is_batch(here: Exchange) -> bool:
     """Whether the request's key is one for work that can wait."""
-    key = exchange.get().key
-    return key is not None and key.priority == "batch"
+    return here.key is not None and here.key.priority == "batch"
 
 
-def as_told(error: ArkError) -> ArkError:
+def as_told(here: Exchange, error: ArkError) -> ArkError:
     """Return an error as the request's key may hear it: of models it is told only those that it may use."""
-    here = exchange.get()
     restricted = here.key is not None and here.key.models is not None
     if not (restricted and isinstance(error, UnknownModel) and here.record.model):
         return error
-    return unknown_model(here.record.model, filter(may_use, here.gateway.fleet.models()))
+    return unknown_model(
+        here.record.model, filter(partial(may_use, here), here.gateway.fleet.models())
+    )
 
 
 _MAX_ECHO: Final = 200

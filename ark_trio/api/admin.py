@@ -15,10 +15,10 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import trio
-from quart import Blueprint, Response, request
 
-from ark_trio.api.connection import exchange
-from ark_trio.api.replies import json_reply
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply, json_reply, length_of
+from ark_trio.api.routes import Routes
 from ark_trio.config import Settings
 from ark_trio.errors import PermissionDenied
 from ark_trio.metrics import exposition
@@ -27,34 +27,35 @@ from ark_trio.metrics.tally import Reading
 from ark_trio.relay.reading import take_reading
 from ark_trio.relay.status import all_status, take_status
 
-blueprint = Blueprint("admin", __name__)
+routes = Routes()
 
 _FORWARDED = ("forwarded", "via", "x-real-ip", "cf-connecting-ip", "true-client-ip")
-_NO_STORE = {"cache-control": "no-store"}
+_NO_STORE = (b"cache-control", b"no-store")
+_METRICS = (b"content-type", exposition.CONTENT_TYPE.encode())
 
 
-@blueprint.get("/metrics")
-async def tell_metrics() -> Response:
+@routes.get("/metrics")
+async def tell_metrics(here: Exchange) -> Reply:
     """The numbers of all workers, as Prometheus reads them."""
-    require_operator()
-    gateway = exchange.get().gateway
+    require_operator(here)
+    gateway = here.gateway
     said = await gateway.siblings.gather("reading", take_reading(gateway))
     readings: dict[str, Reading] = {
         str(number): {**(reading or {}), WORKER_UP.name: [((), float(reading is not None))]}
         for number, reading in said.items()
     }
-    body = "".join([text async for text in _exposed(readings)])
-    return Response(body, content_type=exposition.CONTENT_TYPE, headers=_NO_STORE)
+    body = "".join([text async for text in _exposed(readings)]).encode()
+    return Reply(200, [_NO_STORE, _METRICS, length_of(body)], body)
 
 
-@blueprint.get("/admin/status")
-async def tell_status() -> Response:
+@routes.get("/admin/status")
+async def tell_status(here: Exchange) -> Reply:
     """What goes on in all workers."""
-    require_operator()
-    gateway = exchange.get().gateway
+    require_operator(here)
+    gateway = here.gateway
     said = await gateway.siblings.gather("status", take_status(gateway))
     reply = json_reply(all_status(said))
-    reply.headers.update(_NO_STORE)
+    reply.headers.append(_NO_STORE)
     return reply
 
 
@@ -64,16 +65,15 @@ async def _exposed(readings: Mapping[str, Reading]) -> AsyncIterator[str]:  # no
         await trio.lowlevel.checkpoint()  # streams go on in between
 
 
-def require_operator() -> None:
+def require_operator(here: Exchange) -> None:
     """Refuse callers that the module's docstring does not let in.
 
     Raises:
         PermissionDenied: this is one.
     """
-    here = exchange.get()
     if here.key is not None and not here.key.admin:
         raise PermissionDenied("This API key is not an administrator's.", code="not_admin")
-    if here.key is None and not may_ask(request.scope, here.gateway.settings):
+    if here.key is None and not may_ask(here.scope, here.gateway.settings):
         raise PermissionDenied("This is for those who run the gateway.")
 
 

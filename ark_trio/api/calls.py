@@ -1,18 +1,18 @@
 """What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar, cast
 
 import structlog
 import trio
 from attrs import evolve
-from quart import Response, request
-from werkzeug.datastructures import Headers
 
 from ark_trio.api.access import is_batch, require_model
-from ark_trio.api.connection import exchange
-from ark_trio.api.replies import json_reply
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.headers import RequestHeaders
+from ark_trio.api.replies import Headers, Reply, json_reply
 from ark_trio.config import FleetSettings
 from ark_trio.errors import DeadlineExceeded
 from ark_trio.protocol.ark_message import Message
@@ -31,11 +31,11 @@ log = structlog.get_logger()
 
 M = TypeVar("M")
 
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
 ANY_MODEL = "*"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -43,6 +43,7 @@ _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 
 def note_request(
+    here: Exchange,
     model: str,
     unknown: Sequence[str] = (),
     *,
@@ -50,15 +51,15 @@ def note_request(
     names: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
     """Write down what a request asks; fields that nobody knows are told once, at debug. `names`: see `callers_names`."""
-    here = exchange.get()
     record = here.record
     record.model, record.stream = model, stream
-    exchange.set(evolve(here, names=names))
+    here.names = names
     if unknown:
         log.debug("fields_unknown", request_id=record.request_id, fields=list(unknown))
 
 
-def ask_for(
+def ask_for(  # noqa: PLR0913 (each is a fact of its own)
+    here: Exchange,
     model: str,
     encode: Encode,
     *,
@@ -73,24 +74,23 @@ def ask_for(
     Raises:
         PermissionDenied: the request's key is not for this model.
     """
-    require_model(model)
-    here = exchange.get()
+    require_model(here, model)
     return Ask(
-        batch=batch or is_batch(),
+        batch=batch or is_batch(here),
         model=model,
         unary=unary,
         encode=encode,
         record=here.record,
-        trace=trace_of(request.headers),
+        trace=trace_of(here.headers),
         aside=here.gateway.aside if here.large else None,
-        key=bond_of(request.headers, here.gateway.settings.fleet, key, here.record.key),
+        key=bond_of(here.headers, here.gateway.settings.fleet, key, here.record.key),
         prompt_tokens=prompt_tokens,
         max_tokens=max_tokens,
     )
 
 
 def bond_of(
-    headers: Headers, fleet: FleetSettings, key: bytes | None, caller: str | None
+    headers: RequestHeaders, fleet: FleetSettings, key: bytes | None, caller: str | None
 ) -> bytes | None:
     """Return what binds a request to a decoder, by the policy that is set; `key` is of the conversation.
 
@@ -98,23 +98,25 @@ def bond_of(
     """
     bond = key
     if fleet.policy == "session":
-        bond = headers.get(fleet.session_header, "").encode("utf-8", "surrogateescape") or None
+        said = headers.get(fleet.session_header.lower().encode()) or ""
+        bond = said.encode() or None
     return bond if bond is None or caller is None else b"%b\n%b" % (caller.encode(), bond)
 
 
-def trace_of(headers: Headers) -> Metadata:
+def trace_of(headers: RequestHeaders) -> Metadata:
     """Return the W3C trace context of a request, if it has a sane one. Source: W3C Trace Context, level 1."""
-    parent, state = headers.get("traceparent", ""), headers.get("tracestate", "")
-    if not _TRACEPARENT.fullmatch(parent):
+    parent = headers.get(b"traceparent")
+    if parent is None or not _TRACEPARENT.fullmatch(parent):
         return ()
-    if not _TRACESTATE.fullmatch(state):
+    state = headers.get(b"tracestate")
+    if state is None or not _TRACESTATE.fullmatch(state):
         return (("traceparent", parent),)
     return (("traceparent", parent), ("tracestate", state))
 
 
-def reading_for(model: str, wanted: Reading) -> Reading:
+def reading_for(here: Exchange, model: str, wanted: Reading) -> Reading:
     """Return `wanted` with what the settings say of how `model` writes."""
-    text = exchange.get().gateway.settings.text
+    text = here.gateway.settings.text
     syntax = _rule(text.tools, model)
     syntaxes = MARKED if syntax == "auto" else () if syntax == "off" else (cast(Syntax, syntax),)
     return evolve(
@@ -125,32 +127,35 @@ def reading_for(model: str, wanted: Reading) -> Reading:
     )
 
 
-def _rule(rules: Iterable[str], model: str) -> str:
-    known = {name: word for name, _, word in (rule.rpartition("=") for rule in rules)}
+def _rule(rules: tuple[str, ...], model: str) -> str:
+    known = _known(rules)
     return known.get(model) or known.get(ANY_MODEL) or "auto"
 
 
-async def open_steps(ask: Ask, decoder: Decoder[Message]) -> Steps[Message]:
+@lru_cache(maxsize=8)
+def _known(rules: tuple[str, ...]) -> Mapping[str, str]:
+    return {name: word for name, _, word in (rule.rpartition("=") for rule in rules)}
+
+
+async def open_steps(here: Exchange, ask: Ask, decoder: Decoder[Message]) -> Steps[Message]:
     """Start a call in the request's nursery, and return what it brings.
 
     Raises:
         RateLimited: the request's key has asked enough.
     """
-    here = exchange.get()
-    await _claim((ask,))
+    await _claim(here, (ask,))
     mailbox: Mailbox[Message] = Mailbox()
     here.start(here.gateway.run_call, ask, mailbox)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 
 
-async def take_reply(ask: Ask) -> ArkResponse:
+async def take_reply(here: Exchange, ask: Ask) -> ArkResponse:
     """Make a unary call in the request's nursery, and return its answer.
 
     Raises:
         ArkError: it failed, or took longer than a first token may.
     """
-    here = exchange.get()
-    await _claim((ask,))
+    await _claim(here, (ask,))
     mailbox: Mailbox[ArkResponse] = Mailbox()
     here.start(here.gateway.run_call, ask, mailbox)
     try:
@@ -162,22 +167,22 @@ async def take_reply(ask: Ask) -> ArkResponse:
     return reply
 
 
-async def open_several_steps(asks: Sequence[Ask], decoder: Decoder[Numbered]) -> Steps[Numbered]:
+async def open_several_steps(
+    here: Exchange, asks: Sequence[Ask], decoder: Decoder[Numbered]
+) -> Steps[Numbered]:
     """Start several calls in the request's nursery, and return what they bring, numbered.
 
     Raises:
         RateLimited: the request's key has asked enough.
     """
-    here = exchange.get()
-    await _claim(asks)
+    await _claim(here, asks)
     mailbox, parts = open_parts(len(asks))
     for ask, part in zip(asks, parts, strict=True):
         here.start(here.gateway.run_call, ask, part)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 
 
-async def _claim(asks: Sequence[Ask]) -> None:
-    here = exchange.get()
+async def _claim(here: Exchange, asks: Sequence[Ask]) -> None:
     await here.tab.claim(
         here.key,
         prompt_tokens=sum(ask.prompt_tokens for ask in asks),
@@ -185,16 +190,15 @@ async def _claim(asks: Sequence[Ask]) -> None:
     )
 
 
-async def reply_with_stream(steps: Steps[M], answer: StreamEncoder) -> Response:
+async def reply_with_stream(here: Exchange, steps: Steps[M], answer: StreamEncoder) -> Reply:
     """Begin a stream once the engine has said something, so that an early failure still gets its status."""
-    here = exchange.get()
     keep_alive_s = here.gateway.settings.limits.keep_alive_s
     first = await steps.take(keep_alive_s)
     begin = None if first is None else b"".join(map(answer.feed, first))
     body = stream_answer(begin, steps, answer, here.record, keep_alive_s, here.outlet)
-    return Response(body, headers=STREAM_HEADERS)
+    return Reply(200, [*STREAM_HEADERS], cast(AsyncGenerator[bytes, None], body))
 
 
-async def reply_with_whole(steps: Steps[M], answer: Fold) -> Response:
+async def reply_with_whole(steps: Steps[M], answer: Fold) -> Reply:
     """Answer in one piece."""
     return json_reply(await fold_answer(steps, answer))

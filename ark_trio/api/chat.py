@@ -3,8 +3,6 @@
 import time
 from functools import partial
 
-from quart import Blueprint, Response
-
 from ark_trio.api.body import read_json
 from ark_trio.api.calls import (
     ask_for,
@@ -14,6 +12,9 @@ from ark_trio.api.calls import (
     reply_with_stream,
     reply_with_whole,
 )
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply
+from ark_trio.api.routes import Routes
 from ark_trio.ids import new_id
 from ark_trio.protocol.answer_text import AnswerDecoder
 from ark_trio.protocol.ark_request import encode_chat
@@ -24,21 +25,21 @@ from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.protocol.prefix import conversation_key, conversation_tokens
 
-blueprint = Blueprint("chat", __name__)
+routes = Routes()
 
 
-@blueprint.post("/chat/completions")
-@blueprint.post("/v1/chat/completions")
-async def create_chat_completion() -> Response:
+@routes.post("/chat/completions", "/v1/chat/completions")
+async def create_chat_completion(here: Exchange) -> Reply:
     """Answer a conversation.
 
     The backend call runs in the request's nursery; what it brings comes back through its mailbox.
     """
-    chat = await read_json(parse_chat)
+    chat = await read_json(here, parse_chat)
     names = partial(callers_names, chat.params, PARAMETERS)
-    note_request(chat.model, chat.unknown, stream=chat.stream, names=names)
-    decoder = AnswerDecoder(reading_for(chat.model, chat.reading))
+    note_request(here, chat.model, chat.unknown, stream=chat.stream, names=names)
+    decoder = AnswerDecoder(reading_for(here, chat.model, chat.reading))
     ask = ask_for(
+        here,
         chat.model,
         partial(encode_chat, chat),
         batch=chat.batch,
@@ -46,7 +47,7 @@ async def create_chat_completion() -> Response:
         prompt_tokens=conversation_tokens(chat.messages),
         max_tokens=chat.max_tokens,
     )
-    steps = await open_steps(ask, decoder)
+    steps = await open_steps(here, ask, decoder)
     answer_id, created = f"chatcmpl-{new_id()}", int(time.time())
     if not chat.stream:
         fold = ChatFold(
@@ -62,4 +63,4 @@ async def create_chat_completion() -> Response:
         continuous_usage=chat.continuous_usage,
         functions=chat.functions,
     )
-    return await reply_with_stream(steps, answer)
+    return await reply_with_stream(here, steps, answer)

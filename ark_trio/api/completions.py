@@ -3,8 +3,6 @@
 import time
 from functools import partial
 
-from quart import Blueprint, Response
-
 from ark_trio.api.body import read_json
 from ark_trio.api.calls import (
     ask_for,
@@ -13,6 +11,9 @@ from ark_trio.api.calls import (
     reply_with_stream,
     reply_with_whole,
 )
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply
+from ark_trio.api.routes import Routes
 from ark_trio.ids import new_id
 from ark_trio.protocol.ark_request import encode_completion
 from ark_trio.protocol.callers_words import callers_names
@@ -24,16 +25,15 @@ from ark_trio.protocol.prefix import prompt_key, prompt_tokens
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.several import SeveralAnswers
 
-blueprint = Blueprint("completions", __name__)
+routes = Routes()
 
 
-@blueprint.post("/completions")
-@blueprint.post("/v1/completions")
-async def create_completion() -> Response:
+@routes.post("/completions", "/v1/completions")
+async def create_completion(here: Exchange) -> Reply:
     """Complete one or several prompts, each by a call of its own."""
-    asked = await read_json(parse_completion)
+    asked = await read_json(here, parse_completion)
     names = partial(callers_names, asked.params, PARAMETERS)
-    note_request(asked.model, asked.unknown, stream=asked.stream, names=names)
+    note_request(here, asked.model, asked.unknown, stream=asked.stream, names=names)
     prompts = len(asked.prompts)
     reading = Reading(
         reasoning="off",
@@ -41,8 +41,10 @@ async def create_completion() -> Response:
         top_logprobs=asked.shown_logprobs,
     )
     steps = await open_several_steps(
+        here,
         [
             ask_for(
+                here,
                 asked.model,
                 partial(encode_completion, asked, prompt),
                 batch=asked.batch,
@@ -75,4 +77,4 @@ async def create_completion() -> Response:
         include_usage=asked.include_usage,
         continuous_usage=asked.continuous_usage,
     )
-    return await reply_with_stream(steps, answer)
+    return await reply_with_stream(here, steps, answer)

@@ -6,64 +6,43 @@ the handler, which starts the backend call in it.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, cast
 
 import trio
-from attrs import frozen
-from quart.utils import encode_headers
-from quart.wrappers import Response
-from quart.wrappers.request import Body
-from quart.wrappers.response import DataBody
+from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.exceptions import BadHost
 
-from ark_trio.access.key import Key
-from ark_trio.errors import Unavailable
+from ark_trio.api.arrival import Body
+from ark_trio.api.body import announced_bytes
+from ark_trio.api.dispatch import Dispatch
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.headers import RequestHeaders
+from ark_trio.api.replies import Reply, reply_to_ark_error
+from ark_trio.api.routes import Handler
+from ark_trio.errors import InvalidRequest, Unavailable
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.hyper.inbox import inbox_of
 from ark_trio.hyper.outlet import outlet_of
 from ark_trio.ids import new_id
 from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
-from ark_trio.relay.push import Outlet
 from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
 from ark_trio.relay.tab import SETTLE_S, Tab
 
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
-@frozen(kw_only=True)
-class Exchange:
-    """What a handler may use of the request it serves."""
-
-    nursery: trio.Nursery
-    """Ends with the request, however it ends."""
-    context: Context
-    """As it was before the request."""
-    record: Record
+class _Web(Protocol):
     gateway: Gateway
-    tab: Tab
-    outlet: Outlet | None = None
-    """The short way to the client, if there is one."""
-    key: Key | None = None
-    """Whose request it is; None: nobody has been asked to say."""
-    large: bool = False
-    """Its body is large: what is done with all of it is done in a thread."""
-    names: Callable[[], Mapping[str, str]] = dict
-    """Tells what the caller calls the engine's inputs, where it is not the same."""
+    dispatch: Dispatch
 
-    def start(self, run: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Start a task in the nursery. It does not get Quart's context, which would keep request and body for its whole life."""
-        self.context.run(self.nursery.start_soon, run, *args)
+    def look_up(self, scope: Mapping[str, Any], headers: RequestHeaders) -> Handler | None: ...
 
-
-exchange: ContextVar[Exchange] = ContextVar("exchange")
-
-
-class _HasGateway(Protocol):
-    gateway: Gateway
+    def find(self, request: Request) -> Handler: ...
 
 
 class ArkConnection(TrioASGIHTTPConnection):
@@ -71,10 +50,9 @@ class ArkConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Any, send: Any) -> None:
         """Serve it. Returns when every task of the request has ended."""
-        context = copy_context()
         self._ending = False
-        self._gateway = gateway = cast(_HasGateway, self.app).gateway
-        record = Record(
+        self._gateway = gateway = cast(_Web, self.app).gateway
+        self._record = record = Record(
             request_id=request_id(self.scope["headers"]),
             method=self.scope["method"],
             path=self.scope["path"],
@@ -82,51 +60,61 @@ class ArkConnection(TrioASGIHTTPConnection):
             tally=gateway.book.tally,
             models=gateway.book.models,
         )
-        self._record = record
-        send = self._recording(send)
         # No context managers made of generators: a stream would keep their frames, half a kilobyte each.
         self._share, tab = gateway.bodies.share(), Tab(gateway.store)
         gateway.book.begin(record)
         try:
             async with trio.open_nursery() as nursery:
-                exchange.set(
-                    Exchange(
-                        nursery=nursery,
-                        context=context,
-                        record=record,
-                        gateway=gateway,
-                        tab=tab,
-                        outlet=outlet_of(self.scope),
-                    )
-                )
-                await self._answer(nursery, receive, send)
+                await self._answer(nursery, tab, receive, send)
         finally:
             self._share.close()
             try:
-                with trio.move_on_after(SETTLE_S, shield=True):
-                    await tab.settle(record)
+                if tab.verdict is not None:  # else nothing was set aside
+                    with trio.move_on_after(SETTLE_S, shield=True):
+                        await tab.settle(record)
             finally:
                 gateway.book.end(record)
 
-    async def _answer(self, nursery: trio.Nursery, receive: Any, send: Any) -> None:
+    async def _answer(self, nursery: trio.Nursery, tab: Tab, receive: Any, send: Any) -> None:
         """Answer, with no limit on how long that takes: Quart's own would cut a stream after 60 s without a word."""
         if self.scope["http_version"] == "2":
             send = self._bounded(send, nursery)
-        await self._send_response(send, await self._handle(nursery, receive, send))
+        await self._send_reply(send, await self._handle(nursery, tab, receive, send))
         self._record.end(COMPLETED)
         nursery.cancel_scope.cancel()
 
-    async def _handle(self, nursery: trio.Nursery, receive: Any, send: Any) -> Any:
-        """Have the request handled. It is no one else's, so a stream does not keep it, with its headers and its body."""
-        request = self._create_request_from_scope(send)
-        self._body: Body | None = request.body
+    async def _handle(self, nursery: trio.Nursery, tab: Tab, receive: Any, send: Any) -> Reply:
+        """Have the request handled. The exchange is no one else's, so a stream does not keep it, with headers and body."""
+        web, scope = cast(_Web, self.app), self.scope
+        headers = RequestHeaders(scope["headers"])
+        handler = web.look_up(scope, headers)
+        request = self._create_request_from_scope(send) if handler is None else None
+        here = Exchange(
+            nursery=nursery,
+            record=self._record,
+            gateway=self._gateway,
+            tab=tab,
+            scope=scope,
+            method=scope["method"] if request is None else request.method,
+            path=scope["path"] if request is None else request.path,
+            headers=headers,
+            body=Body(announced_bytes(headers), self._gateway.settings.limits.max_body_bytes),
+            outlet=outlet_of(scope),
+        )
+        self._body: Body | None = here.body
         hear = partial(self._hear, nursery.cancel_scope)
-        inbox = inbox_of(self.scope)
+        inbox = inbox_of(scope)
         if inbox is not None:
             inbox.hand_to(hear)
         else:
             nursery.start_soon(_listen, receive, hear)
-        return await self.app.handle_request(request)
+        if request is not None:
+            try:
+                handler = web.find(request)
+            except BadHost:
+                # Werkzeug reads the Host header, which routes don't heed, before there is a word for any error.
+                return reply_to_ark_error(here, InvalidRequest("The Host header is malformed."))
+        return await web.dispatch.answer(here, cast(Handler, handler))
 
     def _hear(self, scope: trio.CancelScope, message: Mapping[str, Any]) -> None:
         """Take what the client sends: its body, and that it has left, which ends the request.
@@ -146,33 +134,43 @@ class ArkConnection(TrioASGIHTTPConnection):
         if body is None:
             return
         if self._share.take(len(data), self._gateway.settings.limits.max_bodies_bytes):
-            body.append(data)
+            body.feed(data)
         else:
             text = "There is no room for this body beside those of others. Try again shortly."
-            body._must_raise = Unavailable(text, code="bodies_limit")  # noqa: SLF001 (as Quart does for a 413)
-            body.clear()
-            body.set_complete()
+            body.fail(Unavailable(text, code="bodies_limit"))
         if not message.get("more_body", False):
-            body.set_complete()
+            body.end()
             self._body = None  # it is the handler's now
 
-    async def _send_response(self, send: Any, response: Any) -> None:
-        """Send an answer, as Quart does; but a piece that is known to be the last says so, and no empty one follows."""
-        if not isinstance(response, Response):
-            await super()._send_response(send, response)
+    async def _send_reply(self, send: Any, reply: Reply) -> None:
+        """Send a reply. A piece that is known to be the last says so, and no empty one follows."""
+        self._share.close()  # whatever the body was for has been done
+        self._record.status = status = reply.status
+        headers = [*reply.headers, (b"x-request-id", self._record.request_id.encode())]
+        body = reply.body
+        del reply  # a stream may last for minutes
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        del headers
+        if isinstance(body, bytes):
+            await send(self._piece(body, last=True))
             return
-        await send(_start_of(response))
-        body = response.response
-        del response  # a stream may last for minutes
-        whole = isinstance(body, DataBody)
-        async with body as pieces:
+        async with aclosing(body) as pieces:
             async for piece in pieces:
-                last = whole or isinstance(piece, LastPiece)
-                await send({"type": "http.response.body", "body": piece, "more_body": not last})
+                last = isinstance(piece, LastPiece)
+                await send(self._piece(piece, last=last))
                 if last:
                     return
                 del piece
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send(self._piece(b"", last=True))
+
+    def _piece(self, data: bytes, *, last: bool) -> dict[str, Any]:
+        """Return what says a piece of the answer's body, and note that it goes out."""
+        record = self._record
+        if last:
+            self._ending = True
+        if record.answered is None and record.first_token is not None:
+            record.answered = trio.current_time()
+        return {"type": "http.response.body", "body": data, "more_body": not last}
 
     def _bounded(self, send: Any, nursery: trio.Nursery) -> Any:
         """Give an HTTP/2 client up that takes nothing of this stream, while its connection may be well.
@@ -191,23 +189,6 @@ class ArkConnection(TrioASGIHTTPConnection):
 
         return send_bounded
 
-    def _recording(self, send: Any) -> Any:
-        record = self._record
-
-        async def send_recorded(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                self._share.close()  # whatever the body was for has been done
-                record.status = message["status"]
-                message["headers"].append((b"x-request-id", record.request_id.encode()))
-            else:
-                if not message.get("more_body", False):
-                    self._ending = True
-                if record.answered is None and record.first_token is not None:
-                    record.answered = trio.current_time()
-            await send(message)
-
-        return send_recorded
-
 
 async def _listen(receive: Any, hear: Callable[[Mapping[str, Any]], None]) -> None:
     """Hear what the client sends from a server that has no inbox of ours, until it has left."""
@@ -216,11 +197,6 @@ async def _listen(receive: Any, hear: Callable[[Mapping[str, Any]], None]) -> No
         hear(message)
         if message["type"] == "http.disconnect":
             return
-
-
-def _start_of(response: Response) -> dict[str, Any]:
-    headers = encode_headers(response.headers)
-    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 
 
 def client_address(scope: Mapping[str, Any]) -> str:

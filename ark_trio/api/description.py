@@ -2,27 +2,29 @@
 
 from functools import cache
 
-from quart import Blueprint, Response
-
 import ark_trio
-from ark_trio.api.replies import json_reply
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply, json_reply, length_of
+from ark_trio.api.routes import Routes
 from ark_trio.protocol.openapi import describe
 from ark_trio.protocol.reference import reference_page
 
-blueprint = Blueprint("description", __name__)
+routes = Routes()
+
+_HTML = (b"content-type", b"text/html; charset=utf-8")
 
 
-@blueprint.get("/openapi.json")
-@blueprint.get("/v1/openapi.json")
-async def tell_description() -> Response:
+@routes.get("/openapi.json", "/v1/openapi.json")
+async def tell_description(_: Exchange) -> Reply:
     """The description in OpenAPI 3.1."""
     return json_reply(_description())
 
 
-@blueprint.get("/docs")
-async def show_reference() -> Response:
+@routes.get("/docs")
+async def show_reference(_: Exchange) -> Reply:
     """The reference as a page."""
-    return Response(_page(), content_type="text/html; charset=utf-8")
+    page = _page()
+    return Reply(200, [_HTML, length_of(page)], page)
 
 
 @cache
@@ -31,5 +33,5 @@ def _description() -> dict[str, object]:
 
 
 @cache
-def _page() -> str:
-    return reference_page(ark_trio.__version__)
+def _page() -> bytes:
+    return reference_page(ark_trio.__version__).encode()

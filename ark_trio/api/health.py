@@ -1,27 +1,25 @@
 """Health and version: does the process live, and can it serve?"""
 
-from quart import Blueprint, Response
-
 import ark_trio
-from ark_trio.api.connection import exchange
-from ark_trio.api.replies import json_reply
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply, json_reply
+from ark_trio.api.routes import Routes
 
-blueprint = Blueprint("health", __name__)
+routes = Routes()
 
 NOT_READY = 503
 
 
-@blueprint.get("/livez")
-@blueprint.get("/health")
-async def tell_life() -> Response:
+@routes.get("/livez", "/health")
+async def tell_life(_: Exchange) -> Reply:
     """The process lives."""
     return json_reply({"status": "ok"})
 
 
-@blueprint.get("/readyz")
-async def tell_readiness() -> Response:
+@routes.get("/readyz")
+async def tell_readiness(here: Exchange) -> Reply:
     """200 with a ready decoder and no drain, else 503; the body says which."""
-    gateway = exchange.get().gateway
+    gateway = here.gateway
     if gateway.leaving:
         return json_reply({"status": "draining"}, NOT_READY)
     if not gateway.fleet.ready:
@@ -29,7 +27,7 @@ async def tell_readiness() -> Response:
     return json_reply({"status": "ok"})
 
 
-@blueprint.get("/version")
-async def tell_version() -> Response:
+@routes.get("/version")
+async def tell_version(_: Exchange) -> Reply:
     """The gateway's version."""
     return json_reply({"version": ark_trio.__version__})

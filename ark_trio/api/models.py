@@ -1,37 +1,36 @@
 """GET /v1/models and /v1/models/{id}: what the ready decoders serve and the key may use."""
 
-from quart import Blueprint, Response
-
 from ark_trio.api.access import may_use
-from ark_trio.api.connection import exchange
-from ark_trio.api.replies import json_reply
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply, json_reply
+from ark_trio.api.routes import Routes
 from ark_trio.protocol.models import model_list, model_object, unknown_model
 
-blueprint = Blueprint("models", __name__)
+routes = Routes()
 
 
-@blueprint.get("/models")
-@blueprint.get("/v1/models")
-async def list_models() -> Response:
+@routes.get("/models", "/v1/models")
+async def list_models(here: Exchange) -> Reply:
     """List them."""
-    gateway = exchange.get().gateway
+    gateway = here.gateway
     return json_reply(
         model_list(
             [
                 model_object(name, created=gateway.started_at, max_model_len=served.max_model_len)
                 for name, served in gateway.fleet.models().items()
-                if may_use(name)
+                if may_use(here, name)
             ]
         )
     )
 
 
-@blueprint.get("/models/<path:model>")
-@blueprint.get("/v1/models/<path:model>")
-async def retrieve_model(model: str) -> Response:
+@routes.get("/models/<path:model>", "/v1/models/<path:model>")
+async def retrieve_model(here: Exchange, model: str) -> Reply:
     """Describe one."""
-    gateway = exchange.get().gateway
-    usable = {name: served for name, served in gateway.fleet.models().items() if may_use(name)}
+    gateway = here.gateway
+    usable = {
+        name: served for name, served in gateway.fleet.models().items() if may_use(here, name)
+    }
     served = usable.get(model)
     if served is None:
         raise unknown_model(model, usable)

@@ -2,24 +2,23 @@
 
 from typing import Final
 
-from quart import Response
-
 from ark_trio.access.quota import Rate
-from ark_trio.api.connection import exchange
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.replies import Reply
 
 _SECOND_MS: Final = 1000
 _MINUTE_MS: Final = 60 * _SECOND_MS
 _HOUR_MS: Final = 60 * _MINUTE_MS
 
 
-async def tell_rates(response: Response) -> Response:
+def tell_rates(here: Exchange, reply: Reply) -> None:
     """Add the headers, where the key has rates."""
-    verdict = exchange.get().tab.verdict
+    verdict = here.tab.verdict
     if verdict is not None:
         for what, rate in (("requests", verdict.requests), ("tokens", verdict.tokens)):
             if rate is not None:
-                response.headers.update(headers_of(what, rate))
-    return response
+                for name, value in headers_of(what, rate).items():
+                    reply.tell(name, value)
 
 
 def headers_of(what: str, rate: Rate) -> dict[str, str]:

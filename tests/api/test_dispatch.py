@@ -1,61 +1,169 @@
-"""The lean way to a response is quart-trio's own, told by what an application sees and answers."""
+"""Our way to a reply is quart-trio's own, told by what hooks and handlers see and what comes out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+import structlog
 import trio
 from attrs import define, field
-from quart import Request, Response, has_app_context, has_request_context, request
+from quart import Request, Response
+from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
 
-from ark_trio.api.dispatch import LeanQuart
+from ark_trio.api.arrival import Body
+from ark_trio.api.dispatch import Dispatch
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.headers import RequestHeaders
+from ark_trio.api.replies import Reply, reply_to_ark_error, reply_to_http_exception
+from ark_trio.errors import ArkError, Conflict
+from ark_trio.relay.record import Record
 
-BOTH = [QuartTrio, LeanQuart]
-
-
-class Known(Exception):
-    """One with a handler."""
+Way = Callable[["Case"], Awaitable[None]]
 
 
 @define
-class Trace:
-    """What an application has seen of one request, and what came out."""
+class Case:
+    """One request, at which something fails, and what was seen of it."""
 
+    where: str
+    fault: BaseException | None
     seen: list[str] = field(factory=list)
     came: Any = None
 
+    def pass_by(self, where: str) -> None:
+        self.seen.append(where)
+        if where == self.where and self.fault is not None:
+            raise self.fault
 
-async def asked(kind: type[QuartTrio], path: str, method: str = "GET", host: str = "here") -> Trace:
-    """Ask an application whose hooks and handlers tell what they see, and fail as the path says."""
-    trace = Trace()
-    web = kind("t", static_folder=None)
+
+def exchange(nursery: trio.Nursery | None = None) -> Exchange:
+    """An exchange that nobody looks at closely."""
+    nothing = cast(Any, None)
+    return Exchange(
+        nursery=cast(trio.Nursery, nursery),
+        record=Record(request_id="r", method="GET", path="/"),
+        gateway=nothing,
+        tab=nothing,
+        scope={},
+        method="GET",
+        path="/",
+        headers=RequestHeaders([]),
+        body=Body(None, 0),
+    )
+
+
+async def by_us(case: Case) -> None:
+    """Ask our dispatch."""
+
+    def first(_: Exchange) -> None:
+        case.pass_by("first")
+
+    def second(_: Exchange) -> Reply | None:
+        case.pass_by("second")
+        return Reply(202, [], b"early") if case.where == "early" else None
+
+    async def handler(_: Exchange) -> Reply:
+        case.pass_by("handler")
+        return Reply(200, [(b"x-a", b"1")], b"whole")
+
+    def after(_: Exchange, __: Reply) -> None:
+        case.pass_by("after")
+
+    def last(_: Exchange, reply: Reply) -> None:
+        case.seen.append("last")
+        reply.tell("x-last", "1")
+
+    reply = await Dispatch(before=(first, second), behind=(after, last)).answer(exchange(), handler)
+    case.came = (reply.status, reply.headers, reply.body)
+
+
+async def by_quart(case: Case) -> None:
+    """Ask an application of quart-trio's with the same hooks, the same handler and our word for errors."""
+    web = QuartTrio("t", static_folder=None)
     web.config["PROPAGATE_EXCEPTIONS"] = False
     web.logger.disabled = True
-    _furnish(web, trace.seen)
-    try:
-        response = await web.handle_request(to(web, path, method, host))
-        body = await cast(Response, response).get_data(as_text=False)
-        trace.came = (response.status_code, sorted(response.headers), body)
-    except BaseException as error:  # noqa: BLE001 (it is what came)
-        trace.came = _shape(error)
-    trace.seen.append(f"bound afterwards: {has_request_context()}")
-    return trace
+    here = exchange()
+
+    async def first() -> None:
+        case.pass_by("first")
+
+    async def second() -> Response | None:
+        case.pass_by("second")
+        return bare(202, b"early") if case.where == "early" else None
+
+    @web.get("/")
+    async def handler() -> Response:
+        case.pass_by("handler")
+        response = bare(200, b"whole")
+        response.headers["x-a"] = "1"
+        return response
+
+    async def last(response: Response) -> Response:
+        case.seen.append("last")
+        response.headers["x-last"] = "1"
+        return response
+
+    async def after(response: Response) -> Response:
+        case.pass_by("after")
+        return response
+
+    async def on_ark(error: ArkError) -> Response:
+        return as_response(reply_to_ark_error(here, error))
+
+    async def on_http(error: HTTPException) -> Response:
+        return as_response(reply_to_http_exception(here, error))
+
+    web.before_request(first)
+    web.before_request(second)
+    web.after_request(last)  # quart asks the last one first
+    web.after_request(after)
+    web.register_error_handler(ArkError, on_ark)
+    web.register_error_handler(HTTPException, on_http)
+    response = cast(Response, await web.handle_request(to(web)))
+    case.came = (
+        response.status_code,
+        encode_headers(response.headers),
+        await response.get_data(as_text=False),
+    )
 
 
-def to(web: QuartTrio, path: str = "/", method: str = "GET", host: str = "here") -> Request:
+def bare(status: int, body: bytes) -> Response:
+    response = Response(body, status=status)
+    del response.headers["content-type"], response.headers["content-length"]
+    return response
+
+
+def as_response(reply: Reply) -> Response:
+    response = bare(reply.status, cast(bytes, reply.body))
+    for name, value in reply.headers:
+        response.headers.add(name.decode(), value.decode())
+    return response
+
+
+def to(web: QuartTrio) -> Request:
     """Return a request as the server would have it made."""
     scope: dict[str, Any] = {
-        "type": "http", "http_version": "1.1", "method": method, "scheme": "http", "path": path,
-        "query_string": b"", "root_path": "", "headers": [(b"host", host.encode())],
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/",
+        "query_string": b"", "root_path": "", "headers": [(b"host", b"here")],
     }  # fmt: skip
-    connection = web.asgi_http_class(web, scope)  # type: ignore[arg-type]
-    return connection._create_request_from_scope(_drop)
+    return web.asgi_http_class(web, scope)._create_request_from_scope(_drop)  # type: ignore[arg-type]
 
 
 async def _drop(_message: Any) -> None:
     """Send nothing."""
+
+
+async def outcome(way: Way, where: str, fault: BaseException | None) -> Case:
+    case = Case(where, fault)
+    try:
+        await way(case)
+    except trio.Cancelled:
+        raise
+    except BaseException as error:  # noqa: BLE001 (it is what came)
+        case.came = _shape(error)
+    return case
 
 
 def _shape(error: BaseException) -> Any:
@@ -65,110 +173,47 @@ def _shape(error: BaseException) -> Any:
 
 
 FAULTS: dict[str, BaseException] = {
-    "known": Known("k"),
+    "known": Conflict("k"),
     "bug": ValueError("b"),
     "http": NotFound(),
-    "group": ExceptionGroup("g", [ValueError("x"), Known("k")]),
+    "group": ExceptionGroup("g", [ValueError("x"), Conflict("k")]),
+    "two": ExceptionGroup("g", [NotFound(), Conflict("k")]),
+    "deep": ExceptionGroup("g", [ExceptionGroup("h", [KeyError("y"), Conflict("k")])]),
     "bugs": ExceptionGroup("g", [ValueError("x"), KeyError("y")]),
     "exit": BaseExceptionGroup("g", [SystemExit(3), ValueError("x")]),
-    "known exit": BaseExceptionGroup("g", [SystemExit(3), Known("k")]),
+    "late exit": BaseExceptionGroup("g", [ValueError("x"), SystemExit(3)]),
+    "known exit": BaseExceptionGroup("g", [SystemExit(3), Conflict("k")]),
+    "exit known": BaseExceptionGroup("g", [Conflict("k"), SystemExit(3)]),
     "interrupt": KeyboardInterrupt(),
 }
 
 
-def _furnish(web: QuartTrio, seen: list[str]) -> None:
-    def fail(where: str) -> None:
-        seen.append(where)
-        _, _, rest = request.path.partition(f"/{where}/")
-        if rest:
-            raise FAULTS[rest]
-
-    @web.get("/whole")
-    async def whole() -> Response:
-        seen.append(f"bound in the handler: {has_request_context()}, {request.path}")
-        return Response(b"whole", headers={"x-a": "1"})
-
-    @web.get("/pair")
-    async def pair() -> Any:
-        return {"a": 1}, 201, {"x-b": "2"}
-
-    @web.get("/none")
-    async def none() -> Any:
-        return None
-
-    @web.get("/<any(first,second,handler,after,late):where>/<fault>")
-    async def handler(where: str, fault: str) -> Response:
-        seen.append(f"{where} {fault}")
-        fail("handler")
-        return Response(b"late")
-
-    _hook(web, seen, fail)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("where", ["first", "second", "handler", "after"])
+async def test_failures_are_answered_or_raised_as_by_quart_trio(where: str, fault: str):
+    with structlog.testing.capture_logs():
+        theirs, ours = [await outcome(way, where, FAULTS[fault]) for way in (by_quart, by_us)]
+    assert (ours.seen, ours.came) == (theirs.seen, theirs.came)
 
 
-def _hook(web: QuartTrio, seen: list[str], fail: Callable[[str], None]) -> None:
-    async def first() -> None:
-        fail("first")
-
-    async def second() -> Response | None:
-        fail("second")
-        return Response(b"early") if request.path == "/early" else None
-
-    async def last_but_one(response: Response) -> Response:
-        seen.append("last but one")
-        response.headers["x-last"] = "1"
-        return response
-
-    async def after(response: Response) -> Response:
-        fail("after")
-        return response
-
-    async def on_known(error: Known) -> Response:
-        seen.append(f"on_known {error}")
-        return Response(b"known", status=418)
-
-    async def on_http(error: HTTPException) -> Response:
-        seen.append(f"on_http {error.code} {type(getattr(error, 'original_exception', None))}")
-        return Response(b"http", status=error.code)
-
-    web.before_request(first)
-    web.before_request(second)
-    web.after_request(last_but_one)
-    web.after_request(after)
-    web.register_error_handler(Known, on_known)
-    web.register_error_handler(HTTPException, on_http)
+@pytest.mark.parametrize("where", ["early", "nowhere"])
+async def test_replies_are_made_and_added_to_as_by_quart_trio(where: str):
+    theirs, ours = [await outcome(way, where, None) for way in (by_quart, by_us)]
+    assert (ours.seen, ours.came) == (theirs.seen, theirs.came)
 
 
-PLAIN = [
-    ("/whole", "GET", "here"),
-    ("/whole", "HEAD", "here"),
-    ("/whole", "OPTIONS", "here"),
-    ("/whole", "POST", "here"),
-    ("/pair", "GET", "here"),
-    ("/none", "GET", "here"),
-    ("/early", "GET", "here"),
-    ("/nowhere", "GET", "here"),
-    ("/whole", "GET", "he re\\"),
-]
-FAULTY = [
-    (f"/{where}/{fault}", "GET", "here")
-    for where in ("first", "second", "handler", "after")
-    for fault in FAULTS
-]
+async def test_a_bug_is_logged_with_its_traceback_and_the_requests_id():
+    with structlog.testing.capture_logs() as lines:
+        case = await outcome(by_us, "handler", ValueError("secret"))
+    assert case.came[0] == 500
+    assert b"secret" not in case.came[2]
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert (line["event"], line["request_id"], line["exc_info"]) == ("request_crashed", "r", True)
 
 
-@pytest.mark.parametrize("ask", PLAIN + FAULTY, ids=lambda ask: f"{ask[1]} {ask[0]} {ask[2]}")
-async def test_requests_are_answered_and_fail_as_by_quart_trio(ask: Sequence[str]):
-    theirs, ours = [await asked(kind, *ask) for kind in BOTH]
-    assert ours == theirs
-
-
-@pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("beside", [None, ValueError])
-async def test_a_cancelled_handler_is_cancelled_not_answered(
-    kind: type[QuartTrio], beside: type[Exception] | None
-):
+async def test_a_cancelled_handler_is_cancelled_not_answered(beside: type[Exception] | None):
     """Also where its nursery has met a fault in the same breath: nobody is there to be told."""
-    web = kind("t", static_folder=None)
     answered: list[Any] = []
 
     async def fail_late() -> None:
@@ -178,29 +223,13 @@ async def test_a_cancelled_handler_is_cancelled_not_answered(
             if beside is not None:
                 raise beside
 
-    @web.get("/")
-    async def handler() -> Response:
+    async def handler(_: Exchange) -> Reply:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fail_late)
             nursery.start_soon(trio.sleep_forever)
-        return Response(b"")
+        return Reply(200, [], b"")
 
     with trio.move_on_after(0.01) as scope_of_request:
-        answered.append(await web.handle_request(to(web)))
+        answered.append(await Dispatch().answer(exchange(), handler))
     assert scope_of_request.cancelled_caught
     assert not answered
-    assert not has_request_context()
-
-
-async def test_an_answer_is_sent_with_nothing_bound():
-    web = LeanQuart("t", static_folder=None)
-    bound: list[tuple[bool, bool]] = []
-
-    @web.get("/")
-    async def handler() -> Response:
-        bound.append((has_request_context(), has_app_context()))
-        return Response(b"")
-
-    await web.handle_request(to(web))
-    bound.append((has_request_context(), has_app_context()))
-    assert bound == [(True, False), (False, False)]

@@ -2,23 +2,31 @@
 
 import gc
 
+import pytest
 from quart import Request
 
+from ark_trio.api.arrival import Body
+from ark_trio.api.exchange import Exchange
+from ark_trio.api.headers import RequestHeaders
+from ark_trio.api.replies import Reply
 from ark_trio.protocol.chat_request import ChatRequest
 from ark_trio.protocol.message import Message
 from tests.support.fake_engine import MODEL, hang, open_fake_decoder, saying
 from tests.support.stack import open_stack
-from tests.support.wire import chat, post
+from tests.support.wire import CHAT, chat, post
+
+REQUEST = (ChatRequest, Message, Request, Exchange, RequestHeaders, Body, Reply)
 
 
-async def test_a_stream_lets_go_of_its_request_once_it_has_begun():
+@pytest.mark.parametrize("path", [CHAT, f"{CHAT}/"], ids=["looked up", "routed"])
+async def test_a_stream_lets_go_of_its_request_once_it_has_begun(path: str):
     async with open_fake_decoder(saying("a", then=hang)) as decoder:
         async with open_stack(decoder.settings()) as stack:
             client = await stack.connect()
-            await client.send(post(chat("hi", model=MODEL, stream=True)))
+            await client.send(post(chat("hi", model=MODEL, stream=True), path))
             await client.read_until(b'"content":"a"')
             gc.collect()
-            kept = [o for o in gc.get_objects() if isinstance(o, (ChatRequest, Message, Request))]
+            kept = [o for o in gc.get_objects() if isinstance(o, REQUEST)]
             assert [type(one).__name__ for one in kept] == []
             await client.stream.aclose()
 
