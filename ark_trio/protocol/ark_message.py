@@ -8,7 +8,7 @@ from ark_wire import ark_pb2
 
 @define
 class TextMessage:
-    """A message that adds text to a choice and tells totals, and nothing else: nearly every one."""
+    """A message that adds text to a choice or ends it, and tells totals, and nothing else: nearly every one."""
 
     delta: ChoiceDelta
     counts: list[int | None]

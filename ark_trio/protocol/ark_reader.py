@@ -22,6 +22,8 @@ class MessageReader:
 
     def __init__(self) -> None:
         self._shapes: dict[int, Shape] = {}
+        self._ends: dict[int, Shape] = {}
+        """Of messages that end a choice: by themselves, since they come once an answer and must not displace a token's."""
         self._parsed = 0
 
     def read(self, raw: bytes) -> Message:
@@ -32,6 +34,11 @@ class MessageReader:
         """
         shape = self._shapes.get(len(raw))
         known = shape and shape.read(raw)
+        return known or self._read_end(raw)
+
+    def _read_end(self, raw: bytes) -> Message:
+        end = self._ends.get(len(raw))
+        known = end and end.read(raw)
         return known or self._parse(raw)
 
     def _parse(self, raw: bytes) -> Message:
@@ -45,6 +52,7 @@ class MessageReader:
         shape = shape_of(raw, message)
         if shape is None:
             return
-        if len(self._shapes) >= _MOST_SHAPES:
-            self._shapes.clear()
-        self._shapes[len(raw)] = shape
+        shapes = self._shapes if shape.finish_reason is None else self._ends
+        if len(shapes) >= _MOST_SHAPES:
+            shapes.clear()
+        shapes[len(raw)] = shape

@@ -41,7 +41,10 @@ class ResponseDecoder:
             BadBackend: a known key holds a value of another type, or the choice ended irregularly.
         """
         if isinstance(response, TextMessage):
-            return Step(choices=(response.delta,), usage=self._totals.add(*response.counts))
+            delta = response.delta
+            if delta.finish_reason is not None:
+                delta.content += self._rest(delta.index)
+            return Step(choices=(delta,), usage=self._totals.add(*response.counts))
         outputs = response.outputs
         choice = read_fields(outputs.get("choice"), "choice")
         if choice is not None:
@@ -93,9 +96,12 @@ class ResponseDecoder:
             text = self._half(index).decode(raw)
         else:
             text = read_text(content, "choice.message.content")
-        if ended and index in self._halves:
-            text += self._halves.pop(index).decode(b"", True)  # noqa: FBT003 - the codec's own signature
-        return text
+        return text + self._rest(index) if ended else text
+
+    def _rest(self, index: int) -> str:
+        """Return what is left of a choice that ends: a character that was never finished."""
+        half = self._halves.pop(index, None)
+        return "" if half is None else half.decode(b"", True)  # noqa: FBT003 - the codec's own signature
 
     def _half(self, index: int) -> IncrementalDecoder:
         half = self._halves.get(index)

@@ -32,6 +32,7 @@ _RAW: Final = ark_pb2.Value.BYTES__FIELD_NUMBER << 3 | _BYTES
 _TEXT: Final = ark_pb2.Value.STRING__FIELD_NUMBER << 3 | _BYTES
 _STRUCT: Final = ark_pb2.Value.STRUCT__FIELD_NUMBER << 3 | _BYTES
 
+_NO_TEXT: Final[Span] = (0, 0)
 _ANY, _HIGH_BIT = 0x00, 0x80
 """Of a byte that may differ: nothing is compared; that it goes on or is ASCII."""
 _POSITIVE_BYTES: Final = 9
@@ -57,6 +58,8 @@ class Shape:
     """Where the choice's index stands, in one byte."""
     counts: tuple[Span | int | None, ...]
     """Where those of `TextMessage.counts` stand, by one number if in one byte."""
+    finish_reason: str | None = None
+    """What it ends its choice by, which is compared with all else; None: the choice goes on."""
 
     def read(self, raw: bytes) -> TextMessage | None:
         """Return what `raw`, which must have this shape's length, says; None: its shape is another."""
@@ -67,10 +70,15 @@ class Shape:
         except UnicodeDecodeError:
             return None  # the parser is to say what is wrong with it
         index = raw[self.index]
-        return TextMessage(
+        delta = (
             ChoiceDelta(index=index, reasoning=text)
             if self.reasoning
-            else ChoiceDelta(index=index, content=text),
+            else ChoiceDelta(index=index, content=text)
+        )
+        if self.finish_reason is not None:
+            delta.finish_reason = self.finish_reason
+        return TextMessage(
+            delta,
             # Of one byte, as most are, it is that byte.
             [raw[at] if isinstance(at, int) else at and _varint(raw, *at) for at in self.counts],
         )
@@ -79,10 +87,12 @@ class Shape:
 def shape_of(raw: bytes, message: ark_pb2.InferenceResponse) -> Shape | None:
     """Return the shape of a message that has been parsed, if it is of the common kind."""
     try:
-        shape = _Reading(raw).shape()
+        step = ResponseDecoder().feed(message)
+        ends = [delta.finish_reason for delta in step.choices]
+        shape = _Reading(raw).shape(ends[0] if ends else None)
         known = shape.read(raw)
         # What else is in the message is the same in all of this shape, so once is enough to see that it adds nothing.
-        alike = known and ResponseDecoder().feed(message) == ResponseDecoder().feed(known)
+        alike = known and step == ResponseDecoder().feed(known)
     except (_Unlike, BadBackend):
         return None
     return shape if alike else None
@@ -95,14 +105,16 @@ class _Reading:
         self._raw = raw
         self._mask = bytearray(b"\xff" * len(raw))
 
-    def shape(self) -> Shape:
-        """Return it."""
+    def shape(self, finish_reason: str | None) -> Shape:
+        """Return the message's shape. One that ends its choice need not say anything else."""
         outputs = self._outputs()
         choice = self._struct(outputs.get(b"choice"))
         index = self._leaf(choice.get(b"index"), _INT64)
         if index[1] - index[0] != 1:
             raise _Unlike
         text, reasoning = self._text(self._struct(choice.get(b"message")))
+        if text == _NO_TEXT and finish_reason is None:
+            raise _Unlike
         for key, tag in ((b"choice.message.content", _RAW), (b"choice.index", _INT64)):
             if key in outputs:  # a copy for older readers
                 self._leaf(outputs[key], tag)
@@ -115,6 +127,7 @@ class _Reading:
             reasoning=reasoning,
             index=index[0],
             counts=counts,
+            finish_reason=finish_reason,
         )
 
     def _text(self, message: Mapping[bytes, Span]) -> tuple[Span, bool]:
@@ -123,7 +136,7 @@ class _Reading:
                 begin, end = self._leaf(message[key], _TEXT)
                 if begin < end:
                     return (begin, end), key != b"content"
-        raise _Unlike
+        return _NO_TEXT, False
 
     def _outputs(self) -> dict[bytes, Span]:
         outputs: dict[bytes, Span] = {}

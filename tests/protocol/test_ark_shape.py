@@ -103,13 +103,57 @@ def test_reasoning_that_the_engine_tells_apart_is_known():
     expect_alike([one, other])
 
 
+def end(
+    content: str = "",
+    reason: str = "stop",
+    usage: Usage | None = USAGE,
+    req_id: str = "r",
+    **more: Any,
+) -> bytes:
+    delta = ChoiceDelta(content=content, finish_reason=reason, **more)
+    return spelled(Step(choices=(delta,), usage=usage), req_id)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (end(), end(usage=counted(301, 99, 0, 257))),
+        (end("abc"), end("xyz")),
+        (end(reasoning="abc"), end(reasoning="xyz")),
+        (end(), end(index=3)),
+    ],
+    ids=["no text", "text", "reasoning", "choice"],
+)
+def test_an_end_is_known_whatever_its_text_and_totals(first, then):
+    assert is_known_after(first, then)
+    expect_alike([first, then, token(usage=USAGE)])
+
+
+def test_an_end_for_another_reason_is_another_shape():
+    other = end(reason="length").replace(b"length", b"lenGth")
+    assert not is_known_after(end(reason="length"), other)
+    expect_alike([end(reason="length"), other])
+
+
+def test_an_end_finishes_a_character_that_was_begun_as_the_parser_has_it():
+    half = outputs(choice__message__content="é".encode()[:1])
+    expect_alike([end(), end("xyz"), half, end(), half, end("abc"), half])
+
+
+def test_an_end_takes_no_token_s_place():
+    text, last = token("x" * 30, usage=USAGE), end(req_id="r" * 11)
+    assert len(text) == len(last)
+    reader = MessageReader()
+    for raw in (text, last):
+        assert not isinstance(reader.read(raw), TextMessage)
+    for raw in (text, last):
+        assert isinstance(reader.read(raw), TextMessage)
+
+
 @pytest.mark.parametrize(
     "message",
     [
         pytest.param(token(""), id="no text"),
-        pytest.param(
-            spelled(Step(choices=(ChoiceDelta(content="x", finish_reason="stop"),))), id="an end"
-        ),
         pytest.param(
             spelled(Step(choices=(ChoiceDelta(content="x", reasoning="y"),))), id="both texts"
         ),
@@ -249,7 +293,7 @@ deltas = st.builds(
     index=st.integers(0, 2),
     content=texts,
     reasoning=st.sampled_from(["", "", "", "x"]),
-    finish_reason=st.sampled_from([None, None, None, "stop"]),
+    finish_reason=st.sampled_from([None, None, "stop", "length"]),
 )
 steps = st.builds(Step, choices=st.tuples(deltas), usage=usages)
 
@@ -266,7 +310,10 @@ def reordered(draw: Any) -> bytes:
     return b"".join(draw(st.permutations(parts)))
 
 
-@given(st.lists(st.builds(spelled, steps) | reordered(), max_size=30))
+halves = st.binary(max_size=2).map(lambda some: outputs(choice__message__content=some))
+
+
+@given(st.lists(st.builds(spelled, steps) | reordered() | halves, max_size=30))
 def test_any_stream_is_read_as_the_parser_reads_it(stream):
     expect_alike([*stream, *stream])
 
