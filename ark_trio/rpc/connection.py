@@ -27,7 +27,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from ark_trio.rpc.enduring import EnduringConnection
-from ark_trio.rpc.frames import HEAD_BYTES, OTHER, count_control, find_frames
+from ark_trio.rpc.frames import DATA, HEAD_BYTES, LAST_HEADERS, OTHER, count_control, find_frames
 from ark_trio.rpc.greeting import greet
 from ark_trio.rpc.inlet import Inlet
 
@@ -59,6 +59,8 @@ class ClientProtocol(H2Protocol):
         """Of the calls whose DATA frames are cut out here, by stream."""
         self._rest = b""
         """The beginning of a frame."""
+        self._midway = False
+        """h2 has only the beginning of a frame or of a header block."""
         self._second = self._control = 0
         """The second at hand, and the frames in it that belong to no call."""
 
@@ -133,10 +135,13 @@ class ClientProtocol(H2Protocol):
         self._rest = data[whole:]
         filled: list[Inlet[Any]] = []
         arrived = 0
-        for stream_id, begin, end in frames:
-            inlet = self._inlets.get(stream_id)
+        for kind, stream_id, begin, end in frames:
+            inlet = self._inlets.get(stream_id) if kind == DATA and not self._midway else None
             if inlet is None:
-                self._give_h2(data[begin - HEAD_BYTES if stream_id != OTHER else begin : end])
+                if kind <= DATA or not self._take_known(
+                    stream_id, data[begin:end], last=kind == LAST_HEADERS
+                ):
+                    self._give_h2(data[begin if kind == OTHER else begin - HEAD_BYTES : end])
                 continue
             inlet.take(data[begin:end])
             arrived += end - begin
@@ -165,6 +170,16 @@ class ClientProtocol(H2Protocol):
             self.transport.abort()
             return
         super().data_received(data)
+        self._midway = self.h2.midway
+
+    def _take_known(self, stream_id: int, block: bytes, *, last: bool) -> bool:
+        """Take a header block past h2, if it need not see it."""
+        if self._midway or self.lost:
+            return False
+        events = self.h2.take_known(stream_id, block, last=last)
+        for event in events or ():
+            self.processor.process(event)
+        return events is not None
 
     def _is_flood(self, data: bytes) -> bool:
         """Whether the engine says so much beside its calls that streams of others would wait: h2 takes 170 µs for SETTINGS."""

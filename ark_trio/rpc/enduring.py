@@ -1,19 +1,25 @@
 """What h2 keeps of a connection to an engine, with what h2 does otherwise than we need it.
 
 A request's two frames are spelled here: h2 counts all streams for each new one, and builds, checks and parses what we know to be
-right. Its state machines and windows see each step as they would have.
+right. So do an answer's header blocks pass it that it has found good before. Its state machines and windows see each step as they
+would have.
 """
 
 import contextlib
-from typing import Any
+from typing import Any, Final
 
-from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
-from h2.events import ConnectionTerminated, Event
+from h2.config import H2Configuration
+from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection
+from h2.events import ConnectionTerminated, Event, ResponseReceived, TrailersReceived
 from h2.exceptions import StreamClosedError
-from h2.stream import StreamInputs
+from h2.stream import StreamInputs, StreamState
 from hyperframe.frame import WindowUpdateFrame
 
+from ark_trio.rpc.blocks import KnownBlocks
 from ark_trio.rpc.frames import spell_data, spell_head_frame
+
+_ANSWERED: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
+"""Where a stream is whose answer has not ended."""
 
 
 class EnduringConnection(H2Connection):
@@ -22,6 +28,10 @@ class EnduringConnection(H2Connection):
     And whose window would be used up by what waits in streams that nobody reads, so that all others stop. Here what has
     arrived opens the connection's window again at once; each stream's own window bounds what it can hold.
     """
+
+    def __init__(self, config: H2Configuration) -> None:
+        super().__init__(config)
+        self._blocks = KnownBlocks(self.decoder)
 
     def open_stream(self, stream_id: int, head: bytes) -> None:
         """Begin a stream with a header block that fits into a frame. Whoever opens streams has counted them.
@@ -49,6 +59,33 @@ class EnduringConnection(H2Connection):
         self.outbound_flow_control_window -= len(data)
         self._data_to_send += spell_data(stream_id, data, last=last)
 
+    @property
+    def midway(self) -> bool:
+        """A frame or a header block has come in part: what comes now belongs to it, or is a fault."""
+        return bool(self.incoming_buffer._data or self.incoming_buffer._headers_buffer)
+
+    def take_known(self, stream_id: int, block: bytes, *, last: bool) -> list[Event] | None:
+        """Take the header block of a plain HEADERS frame, if h2 has found it good before and the stream is where it belongs.
+
+        Returns the events; None: that is for h2 to say.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is None or self.state_machine.state is not ConnectionState.CLIENT_OPEN:
+            return None
+        machine = stream.state_machine
+        trailers = bool(machine.headers_received)
+        if machine.state not in _ANSWERED or (trailers and not last):
+            return None
+        headers = self._blocks.find(block, trailers=trailers)
+        if headers is None:
+            return None
+        events: list[Any] = machine.process_input(StreamInputs.RECV_HEADERS)
+        events[0].headers = headers
+        if last:
+            events += machine.process_input(StreamInputs.RECV_END_STREAM)
+        stream._expected_content_length = None
+        return events
+
     def forget(self, stream_id: int) -> None:
         """Keep of a stream that has ended only how. h2 does so while it counts."""
         stream = self.streams.get(stream_id)
@@ -73,6 +110,23 @@ class EnduringConnection(H2Connection):
         with contextlib.suppress(StreamClosedError):
             stream = self._get_stream_by_id(stream_id)
             self._prepare_for_sending(stream.acknowledge_received_data(acknowledged_size))
+
+    def _receive_headers_frame(self, frame: Any) -> tuple[list[Any], list[Event]]:
+        """Learn what is good, except what tells its body's length: h2 must see those bodies."""
+        frames, events = super()._receive_headers_frame(frame)
+        (event, *_), stream = events, self.streams[frame.stream_id]
+        if (
+            isinstance(event, ResponseReceived | TrailersReceived)
+            and stream._expected_content_length is None
+        ):
+            trailers = isinstance(event, TrailersReceived)
+            self._blocks.learn(frame.data, event.headers, trailers=trailers)
+        return frames, events
+
+    def _local_settings_acked(self) -> dict[Any, Any]:
+        """Judge anew by the limits that hold now."""
+        self._blocks.forget()
+        return super()._local_settings_acked()
 
     def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Event]]:
         event = ConnectionTerminated()

@@ -4,33 +4,33 @@ import struct
 from typing import Final
 
 HEAD_BYTES: Final = 9
-OTHER: Final = 0
-"""Stands for the stream of what is not a plain DATA frame."""
+DATA: Final = 0
+"""DATA without flags: neither padded nor a stream's last."""
+HEADERS: Final = 1 << 8 | 4
+"""HEADERS with all of a header block (END_HEADERS), neither padded nor with a priority."""
+LAST_HEADERS: Final = HEADERS | 1
+"""The same with END_STREAM."""
+OTHER: Final = -1
+"""Stands for the kind of all other frames."""
 
 _HEAD: Final = struct.Struct(">BHHI")
 """Length in two parts, type and flags together, stream."""
-_PLAIN_DATA: Final = 0
-"""DATA without flags: neither padded nor a stream's last."""
-
+_LAST_DATA: Final = DATA | 1
+_PLAIN: Final = frozenset((DATA, HEADERS, LAST_HEADERS))
 
 _CONTROL: Final = frozenset((2, 4, 6, 7))
 """PRIORITY, SETTINGS, PING, GOAWAY: frames that go with no call's progress."""
 _LAST_KNOWN: Final = 9
 
 
-_HEADERS: Final = 1 << 8 | 4
-"""HEADERS with END_HEADERS."""
-_END_STREAM: Final = 1
-
-
 def spell_head_frame(stream_id: int, block: bytes) -> bytes:
     """Return HEADERS with all of a header block; the stream goes on."""
-    return _spell(_HEADERS, stream_id, block)
+    return _spell(HEADERS, stream_id, block)
 
 
 def spell_data(stream_id: int, data: bytes, *, last: bool) -> bytes:
     """Return a plain DATA frame; `last`: the stream ends with it."""
-    return _spell(_END_STREAM if last else _PLAIN_DATA, stream_id, data)
+    return _spell(_LAST_DATA if last else DATA, stream_id, data)
 
 
 def _spell(kind: int, stream_id: int, payload: bytes) -> bytes:
@@ -48,13 +48,14 @@ def count_control(data: bytes) -> int:
     return count
 
 
-def find_frames(data: bytes, max_frame_bytes: int) -> tuple[list[tuple[int, int, int]], int]:
+def find_frames(data: bytes, max_frame_bytes: int) -> tuple[list[tuple[int, int, int, int]], int]:
     """Return where whole frames lie, and where the first that is not whole begins.
 
-    A plain DATA frame is (stream, begin, end) of its payload, whose head is the `HEAD_BYTES` before it. Other frames that follow
-    one another are (`OTHER`, begin, end) with their heads. One that is too long counts as whole as far as it goes: it is an error.
+    A plain frame is (kind, stream, begin, end) of its payload, whose head is the `HEAD_BYTES` before it. Other frames that follow
+    one another are (`OTHER`, 0, begin, end) with their heads. One that is too long counts as whole as far as it goes: it is an
+    error.
     """
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int, int, int]] = []
     at = others = 0
     last = len(data) - HEAD_BYTES
     while at <= last:
@@ -63,13 +64,13 @@ def find_frames(data: bytes, max_frame_bytes: int) -> tuple[list[tuple[int, int,
         end = begin + (high << 16 | low)
         if end > len(data) and end - begin <= max_frame_bytes:
             break
-        if kind == _PLAIN_DATA and stream_id != OTHER and end - begin <= max_frame_bytes:
+        if kind in _PLAIN and stream_id and end - begin <= max_frame_bytes:
             if others < at:
-                found.append((OTHER, others, at))
-            found.append((stream_id, begin, end))
+                found.append((OTHER, 0, others, at))
+            found.append((kind, stream_id, begin, end))
             others = end
         at = end
     at = min(at, len(data))
     if others < at:
-        found.append((OTHER, others, at))
+        found.append((OTHER, 0, others, at))
     return found, at
