@@ -76,8 +76,6 @@ async def fold_answer(steps: Steps[M], answer: Fold) -> dict[str, Any]:
     Raises:
         ArkError: the call failed, at whatever token.
     """
-    while batch := await steps.take():
-        for step in batch:
-            answer.feed(step)
+    await steps.take_all(answer.feed)
     answer.feed(steps.flush())
     return answer.result()

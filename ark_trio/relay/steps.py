@@ -1,6 +1,7 @@
 """What an engine says, step by step, under the limits in time."""
 
 import math
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -69,17 +70,39 @@ class Steps(Generic[M]):
             self._waiting_since = now
         deadline, code = self._deadline(self._waiting_since)
         with trio.CancelScope(deadline=min(deadline, now + patience_s)):
-            messages = await self._mailbox.take()
-            self._waiting_since = None
-            if messages:
-                self.begun = True
-                self._record.arrive(len(messages), self._mailbox.arrived, trio.current_time())
-            elif not self.begun:
-                raise BadBackend("The engine ended the answer before it began.")
-            return messages
+            return await self._take()
         if trio.current_time() >= deadline:
             raise DeadlineExceeded(_TOO_SLOW[code], code=code)
         return None
+
+    async def take_all(self, hand_on: Callable[[Step], None]) -> None:
+        """Hand every step on until the end. As `take` again and again, but with one timer, which is put forward.
+
+        Raises:
+            ArkError: as `take`.
+        """
+        with trio.CancelScope() as timer:
+            while True:
+                if self._waiting_since is None:
+                    self._waiting_since = trio.current_time()
+                timer.deadline, code = self._deadline(self._waiting_since)
+                messages = await self._take()
+                if not messages:
+                    return
+                for message in messages:
+                    hand_on(self.read(message))
+        raise DeadlineExceeded(_TOO_SLOW[code], code=code)
+
+    async def _take(self) -> list[M]:
+        """Return all messages that wait, or `[]` at the end; the caller bounds the time."""
+        messages = await self._mailbox.take()
+        self._waiting_since = None
+        if messages:
+            self.begun = True
+            self._record.arrive(len(messages), self._mailbox.arrived, trio.current_time())
+        elif not self.begun:
+            raise BadBackend("The engine ended the answer before it began.")
+        return messages
 
     async def pass_to(self, tap: Tap[M], patience_s: float) -> bool:
         """Let messages through `tap`, which uses `read` and `hear`, until the caller is wanted: it refuses more, or they end.
