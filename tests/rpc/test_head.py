@@ -24,6 +24,12 @@ def test_every_field_is_read_as_it_was_meant(scheme, authority, metadata):
     assert fields[7:] == metadata
 
 
+@pytest.mark.parametrize("size", [0, 126, 127, 128, 254, 255, 256, 20_000])
+def test_a_value_of_any_length_is_read_whole(size: int):
+    fields = [("a" * max(1, size), "b" * size), ("c", "d")]
+    assert [*Decoder(1 << 20).decode(spell_head("http", "h", ROUTE, fields))][7:] == fields
+
+
 def test_ids_are_never_indexed():
     *_, last = Decoder().decode(spell_head("http", "h", ROUTE, [("x-request-id", "a")]))
     assert isinstance(last, NeverIndexedHeaderTuple)
