@@ -78,16 +78,29 @@ def _fill(request: ark_pb2.InferenceRequest, key: str, value: Any, *, param: str
 
 
 def _fill_messages(request: ark_pb2.InferenceRequest, given: Sequence[Message]) -> None:
+    if all(map(_is_text_alone, given)):  # as nearly all are, so nothing is asked twice about them
+        _fill_flat(request, given, [str(message.content) for message in given])
+        return
     messages = list(in_todays_words(given))
     # The flat lists are what older engines know; `messages`, where it says more, is the truth for the others.
-    texts = [message.text for message in messages]
-    plain = [text.encode() for text in texts if text is not None]
-    if len(plain) == len(messages):
-        inputs = request.inputs
-        inputs["messages.role"].bytes_list.values.extend([m.role.encode() for m in messages])
-        inputs["messages.content"].bytes_list.values.extend(plain)
+    texts = [text for message in messages if (text := message.text) is not None]
+    if len(texts) == len(messages):
+        _fill_flat(request, messages, texts)
         if any(message.name is not None for message in messages):
             names = [(message.name or "").encode() for message in messages]
-            inputs["messages.name"].bytes_list.values.extend(names)
+            request.inputs["messages.name"].bytes_list.values.extend(names)
     if any(message.name is not None or not message.is_plain for message in messages):
         _fill(request, "messages", [message.as_json() for message in messages], param="messages")
+
+
+def _is_text_alone(message: Message) -> bool:
+    """Whether role and text say all of it, in the words of any time."""
+    return message.name is None and message.is_plain
+
+
+def _fill_flat(
+    request: ark_pb2.InferenceRequest, messages: Sequence[Message], texts: Sequence[str]
+) -> None:
+    inputs = request.inputs
+    inputs["messages.role"].bytes_list.values.extend([m.role.encode() for m in messages])
+    inputs["messages.content"].bytes_list.values.extend([text.encode() for text in texts])

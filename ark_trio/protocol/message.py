@@ -205,7 +205,13 @@ class Message:
 
     @property
     def _says_something_else(self) -> bool:
-        return bool(self.tool_calls or self.thoughts or self.refusal or self.function_call)
+        return bool(
+            self.tool_calls
+            or self.reasoning_content
+            or self.reasoning
+            or self.refusal
+            or self.function_call
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return OpenAI's spelling, with only the fields that say something (and content always)."""

@@ -1,7 +1,10 @@
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ark_trio.errors import InvalidRequest
+from ark_trio.protocol import ark_request
 from ark_trio.protocol.ark_request import encode_chat
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.protocol.value import from_value
@@ -29,6 +32,29 @@ def test_plain_text_goes_as_flat_lists_only():
         b"be brief",
         "grüße".encode(),
     ]
+
+
+turns = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text(max_size=4)},
+    optional={
+        "name": st.text(max_size=2),
+        "tool_call_id": st.sampled_from(["", "c1"]),
+        "reasoning_content": st.text(max_size=1),
+        "reasoning": st.text(max_size=1),
+        "refusal": st.text(max_size=1),
+        "tool_calls": st.sampled_from([[], [CALL]]),
+        "function_call": st.just(CALL["function"]),
+    },
+)
+plain_turns = st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=4)})
+
+
+@given(st.lists(turns | plain_turns, min_size=1, max_size=3))
+def test_conversations_of_text_alone_are_spelled_as_any_other(messages):
+    short = encode(*messages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ark_request, "_is_text_alone", lambda _: False)
+        assert encode(*messages) == short
 
 
 def test_names_go_beside_the_flat_lists_and_nested():
