@@ -119,7 +119,10 @@ class LimitedChannel(Channel):
 
     def with_room(self) -> "ClientProtocol | None":
         """Return a connection on which a stream may begin, if there is one."""
-        return next((p for p in self.connections if p.has_room), None)
+        for protocol in self.connections:  # a generator takes longer than the whole question
+            if protocol.has_room:
+                return protocol
+        return None
 
     def _full(self) -> bool:
         lasting = sum(not connection.going_away for connection in self.connections)

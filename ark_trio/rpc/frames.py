@@ -57,20 +57,24 @@ def find_frames(data: bytes, max_frame_bytes: int) -> tuple[list[tuple[int, int,
     """
     found: list[tuple[int, int, int, int]] = []
     at = others = 0
-    last = len(data) - HEAD_BYTES
+    whole = len(data)
+    last = whole - HEAD_BYTES
+    head, plain = _HEAD.unpack_from, _PLAIN
     while at <= last:
-        high, low, kind, stream_id = _HEAD.unpack_from(data, at)
+        high, low, kind, stream_id = head(data, at)
+        size = high << 16 | low
         begin = at + HEAD_BYTES
-        end = begin + (high << 16 | low)
-        if end > len(data) and end - begin <= max_frame_bytes:
-            break
-        if kind in _PLAIN and stream_id and end - begin <= max_frame_bytes:
-            if others < at:
-                found.append((OTHER, 0, others, at))
-            found.append((kind, stream_id, begin, end))
-            others = end
+        end = begin + size
+        if size <= max_frame_bytes:
+            if end > whole:
+                break
+            if kind in plain and stream_id:
+                if others < at:
+                    found.append((OTHER, 0, others, at))
+                found.append((kind, stream_id, begin, end))
+                others = end
         at = end
-    at = min(at, len(data))
+    at = min(at, whole)
     if others < at:
         found.append((OTHER, 0, others, at))
     return found, at
