@@ -104,7 +104,7 @@ class Call(Generic[M]):
             Exception: as `Inlet.finished`; `StreamTerminatedError` for a stream or connection that broke, and as h2.
         """
         self._h2.open_stream(self.id, self._head(route, metadata))
-        release = self._protocol.processor.register(cast(Any, self))
+        self._protocol.hold(self.id, cast(Any, self))
         self._protocol.connection.headers_send_process()
         try:
             await self._send(letter.take())
@@ -114,8 +114,7 @@ class Call(Generic[M]):
             raise
         finally:
             self._give_up()
-            release()
-            self._h2.forget(self.id)
+            self._protocol.release(self.id)
 
     def _head(self, route: str, metadata: Metadata) -> bytes:
         channel = self._channel

@@ -3,11 +3,10 @@
 A call is owned by the Trio task that makes it (`Call`); asyncio is entered only to connect.
 """
 
-import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 import trio
@@ -49,6 +48,15 @@ _CALL = "/inference.Inference/Call"
 _CONTROL = "/inference.Inference/Control"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _LOST = "The connection to the engine was lost."
+_FOREIGN: Final = (
+    GRPCError,
+    StreamTerminatedError,
+    OSError,
+    ProtocolError,
+    H2Error,
+    DecodeError,
+    AssertionError,
+)
 
 
 @frozen(kw_only=True)
@@ -146,9 +154,11 @@ class ArkChannel:
     ) -> None:
         """Make a call on a connection with room, made first if need be."""
         protocol = self._grpc.with_room() or await self._connect()
-        with _errors_become_ours():
+        try:
             call = Call(self._grpc, protocol, sink, parse)
             await call.run(route, letter, metadata)
+        except _FOREIGN as error:
+            raise _ours(error) from error
 
     async def _connect(self) -> ClientProtocol:
         """Return a connection with room. Others may take what is made for us, so it may need several turns."""
@@ -180,20 +190,17 @@ async def _make_channel(host: str, port: int, options: ChannelOptions) -> Limite
     return LimitedChannel(host, port, options)
 
 
-@contextlib.contextmanager
-def _errors_become_ours() -> Iterator[None]:
-    """Turn what grpclib, h2 and sockets raise into our errors."""
-    try:
-        yield
-    except GRPCError as error:
-        raise error_from_status(error.status, error.message, {}) from error
-    except StreamTerminatedError as error:
-        raise _terminated(str(error)) from error
-    except OSError as error:
-        raise Unreachable(_LOST) from error
-    except (ProtocolError, H2Error, DecodeError, AssertionError) as error:
-        log.warning("engine_broke_protocol", exc_info=error)
-        raise BadBackend("The engine's answer could not be understood.") from error
+def _ours(error: Exception) -> ArkError:
+    """Return our error for what grpclib, h2 and sockets raise."""
+    match error:
+        case GRPCError():
+            return error_from_status(error.status, error.message, {})
+        case StreamTerminatedError():
+            return _terminated(str(error))
+        case OSError():
+            return Unreachable(_LOST)
+    log.warning("engine_broke_protocol", exc_info=error)
+    return BadBackend("The engine's answer could not be understood.")
 
 
 def _terminated(reason: str) -> ArkError:

@@ -55,6 +55,8 @@ class ClientProtocol(H2Protocol):
         """The engine's settings have come, or nothing will."""
         self.lost = False
         self.going_away = False
+        self._most_streams = 0
+        """That the engine allows at a time; known once `settled`."""
         self._inlets: dict[int, Inlet[Any]] = {}
         """Of the calls whose DATA frames are cut out here, by stream."""
         self._rest = b""
@@ -74,8 +76,7 @@ class ClientProtocol(H2Protocol):
             or self.connection.is_closing()
         ):
             return False
-        limit = self.connection._connection.remote_settings.max_concurrent_streams
-        return len(self.processor.streams) < limit
+        return len(self.processor.streams) < self._most_streams
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As grpclib's, except for the classes of connection and processor."""
@@ -225,6 +226,11 @@ class ClientProtocol(H2Protocol):
             trio.lowlevel.notify_closing(sock.fileno())
         super().connection_lost(exc)
 
+    def settle_down(self) -> None:
+        """The engine's settings have come."""
+        self._most_streams = self.h2.remote_settings.max_concurrent_streams
+        self.settled.set()
+
     def end(self) -> None:
         """Take no more streams; nothing comes any more."""
         self.lost = True
@@ -238,11 +244,21 @@ class ClientProtocol(H2Protocol):
         for stream_id, stream in tuple(self.processor.streams.items()):
             if stream_id > last_stream_id:
                 stream.__terminated__("Connection lost")
-        self.release()
+        self._look_for_room()
 
-    def release(self, stream_id: int | None = None) -> None:
-        """A stream has ended: there may be room now, or nothing left to stay for."""
-        self._inlets.pop(stream_id or 0, None)
+    def hold(self, stream_id: int, call: H2Stream) -> None:
+        """Tell `call` of what comes of its stream, until it is released."""
+        self.processor.streams[stream_id] = call
+
+    def release(self, stream_id: int) -> None:
+        """Forget a stream that has ended."""
+        del self.processor.streams[stream_id]
+        self._inlets.pop(stream_id, None)
+        self.h2.forget(stream_id)
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """There may be room now, or nothing left to stay for."""
         self._on_released()
         if self.going_away and not self.processor.streams:
             self.processor.close("Connection given up")
@@ -263,16 +279,6 @@ class _Processor(EventsProcessor):
     def __init__(self, handler: Any, connection: Connection, protocol: ClientProtocol) -> None:
         super().__init__(handler, connection)
         self._protocol = protocol
-
-    def register(self, stream: H2Stream) -> Callable[[], None]:
-        """Know a stream until it is released."""
-        release = super().register(stream)
-
-        def release_and_tell() -> None:
-            release()
-            self._protocol.release(stream.id)
-
-        return release_and_tell
 
     def close(self, reason: str = "Connection closed") -> None:
         """End the connection and the calls on it. The first reason counts: that the connection is lost then, too, is ours."""
@@ -302,7 +308,7 @@ class _Processor(EventsProcessor):
     def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
         """Take the engine's settings."""
         super().process_remote_settings_changed(event)
-        self._protocol.settled.set()
+        self._protocol.settle_down()
 
     def process_stream_ended(self, event: StreamEnded) -> None:
         """A stream that ends without trailers has no status, and none will come: grpclib would wait for them."""

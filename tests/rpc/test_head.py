@@ -26,7 +26,7 @@ def test_every_field_is_read_as_it_was_meant(scheme, authority, metadata):
 
 @pytest.mark.parametrize("size", [0, 126, 127, 128, 254, 255, 256, 20_000])
 def test_a_value_of_any_length_is_read_whole(size: int):
-    fields = [("a" * max(1, size), "b" * size), ("c", "d")]
+    fields: list[Any] = [("a" * max(1, size), "b" * size), ("c", "d")]
     assert [*Decoder(1 << 20).decode(spell_head("http", "h", ROUTE, fields))][7:] == fields
 
 

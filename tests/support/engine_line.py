@@ -85,16 +85,14 @@ class Side:
         call = Call(channel, self.protocol, Taken(), bytes)
         self.protocol.h2.open_stream(call.id, spell_head("http", "h", "/x", []))
         self.protocol.h2.send_piece(call.id, b"ask", last=call.id % 4 == 1)
-        self.protocol.processor.register(call)  # type: ignore[arg-type]
+        self.protocol.hold(call.id, call)  # type: ignore[arg-type]
         self.protocol.connection.flush()
         self.calls[call.id] = call
 
     def give_up(self, number: int) -> None:
-        if number in self.calls and not self.protocol.lost:
+        if number in self.protocol.processor.streams and not self.protocol.lost:
             self.calls[number]._give_up()
-            self.protocol.processor.streams.pop(number, None)
             self.protocol.release(number)
-            self.protocol.h2.forget(number)
 
     def shrink(self, size: int) -> None:
         if not self.protocol.lost:
