@@ -106,7 +106,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Requests in line."""
-        return sum(line.length for line in self._lines.values())
+        return self._lines[False].length + self._lines[True].length
 
     def by_key(self) -> dict[str, tuple[int, int]]:
         """Return how many run and how many wait, of each key that has any; "" is those without a key."""

@@ -39,6 +39,8 @@ C = TypeVar("C", bound=Candidate)
 
 def by_key(candidates: Sequence[C], key: bytes, now: float) -> C:
     """Return the first in the key's rank that has room and is not too slow; there always is one."""
+    if len(candidates) == 1:
+        return candidates[0]
     limit = bound(sum(candidate.load.in_flight for candidate in candidates), len(candidates))
     costs = [(each, each.load.cost(now)) for each in candidates if each.load.in_flight < limit]
     middle = sorted(cost for _, cost in costs)[len(costs) // 2]

@@ -41,12 +41,18 @@ def prompt_key(prompt: Prompt) -> bytes | None:
 
 def conversation_tokens(messages: Sequence[Message]) -> int:
     """Return about how many tokens a conversation has."""
-    return sum(_TURN_TOKENS + sum(tokens for _, tokens in _pieces(each)) for each in messages)
+    return sum(map(_turn_tokens, messages))
 
 
 def prompt_tokens(prompt: Prompt) -> int:
     """Return about how many tokens a prompt has."""
     return len(prompt) // _CHARS_A_TOKEN if isinstance(prompt, str) else len(prompt)
+
+
+def _turn_tokens(message: Message) -> int:
+    if isinstance(message.content, str) and not message.tool_calls:  # its one piece
+        return _TURN_TOKENS + len(message.content) // _CHARS_A_TOKEN
+    return _TURN_TOKENS + sum(tokens for _, tokens in _pieces(message))
 
 
 def _pieces(message: Message) -> Iterator[tuple[str, int]]:

@@ -86,14 +86,17 @@ class Book:
             return
         model = self.models.label(record.model)
         # An engine may correct itself downwards; a counter can't, nor does it count again what comes back. With 0 the series begins, as rates want it.
-        more = [max(0, now - then) for now, then in zip(told, before, strict=True)]
+        most, more = told, told
+        if before is not _NOTHING:
+            most = cast(_Counts, tuple(map(max, told, before)))
+            more = cast(_Counts, tuple(now - then for now, then in zip(most, before, strict=True)))
         for metric, by in zip(_TOKENS, more, strict=True):
             self.tally.count(metric, model, by=by)
         if record.key is not None:
             labels = self._keys.labels(record.key, model)
             for metric, by in zip(_KEY_TOKENS, more, strict=False):
                 self.tally.count(metric, *labels, by=by)
-        self._live[record] = cast(_Counts, tuple(map(max, told, before)))
+        self._live[record] = most
 
     def _count_end(self, record: Record) -> None:
         tally, model = self.tally, self.models.label(record.model)

@@ -66,6 +66,8 @@ def test_images_and_calls_count():
     assert conversation_tokens(with_image("a")) > 1000
     call = ToolCall(id="1", function=FunctionCall(name="f", arguments="1" * 400))
     assert conversation_tokens([Message(role="assistant", tool_calls=(call,))]) == 104
+    both = Message(role="assistant", content="x" * 40, tool_calls=(call,))
+    assert conversation_tokens([both]) == 114
 
 
 @pytest.mark.parametrize(
