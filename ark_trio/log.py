@@ -79,22 +79,14 @@ def _json_event(logger: WrappedLogger, method: str, event: EventDict) -> str:
 
 def _json_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     """One line; time, level and event come first, since people read the start of a line."""
-    pop = event.pop
-    first = {
-        "timestamp": pop("timestamp", None),
-        "level": pop("level", None),
-        "event": pop("event", None),
-    }
-    try:
-        return orjson.dumps(
-            {**first, **event}, default=repr, option=orjson.OPT_NON_STR_KEYS
-        ).decode()
-    except (
-        TypeError
-    ):  # e.g. an integer over 64 bits or a lone surrogate: never lose the event over it
-        return orjson.dumps(
-            {key: ascii(value) for key, value in {**first, **event}.items()}
-        ).decode()
+    ordered = {"timestamp": None, "level": None, "event": None, **event}
+    for option in (None, orjson.OPT_NON_STR_KEYS):  # which takes half as long again
+        try:
+            return orjson.dumps(ordered, default=repr, option=option).decode()
+        except TypeError:
+            pass
+    # E.g. an integer over 64 bits or a lone surrogate: never lose the event over it.
+    return orjson.dumps({key: ascii(value) for key, value in ordered.items()}).decode()
 
 
 def _route_standard_logging(level: int, render: Sequence[Processor]) -> None:
