@@ -136,19 +136,19 @@ class ClientProtocol(H2Protocol):
         self._rest = data[whole:]
         filled: list[Inlet[Any]] = []
         arrived = 0
+        inlets = self._inlets
         for kind, stream_id, begin, end in frames:
-            inlet = self._inlets.get(stream_id) if kind == DATA and not self._midway else None
-            if inlet is None:
-                if kind <= DATA or not self._take_known(
-                    stream_id, data[begin:end], last=kind == LAST_HEADERS
-                ):
-                    self._give_h2(data[begin if kind == OTHER else begin - HEAD_BYTES : end])
-                continue
-            inlet.take(data[begin:end])
-            arrived += end - begin
-            if not inlet.due:
-                inlet.due = True
-                filled.append(inlet)
+            if kind == DATA and stream_id in inlets and not self._midway:
+                inlet = inlets[stream_id]
+                inlet.take(data[begin:end])
+                arrived += end - begin
+                if not inlet.due:
+                    inlet.due = True
+                    filled.append(inlet)
+            elif kind <= DATA or not self._take_known(
+                stream_id, data[begin:end], last=kind == LAST_HEADERS
+            ):
+                self._give_h2(data[begin if kind == OTHER else begin - HEAD_BYTES : end])
         self._deliver(filled, arrived)
 
     def _deliver(self, filled: list[Inlet[Any]], arrived: int) -> None:

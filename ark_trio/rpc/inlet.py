@@ -152,18 +152,26 @@ class Inlet(Generic[M]):
 
     def _feed(self, data: bytes) -> None:
         """Cut `data`, which is all that is held, into messages."""
-        at, end, parse = 0, len(data), self._parse
+        at, end, flowing = 0, len(data), self._flowing
+        prefix, parse, feed, limit = (
+            _PREFIX.unpack_from,
+            self._parse,
+            self._sink.feed,
+            self._limit_bytes,
+        )
         self._needed_bytes = _PREFIX_BYTES
-        while end - at >= _PREFIX_BYTES and self._flowing:
-            compressed, size = _PREFIX.unpack_from(data, at)
-            if compressed or size > self._limit_bytes:
+        while flowing and end - at >= _PREFIX_BYTES:
+            compressed, size = prefix(data, at)
+            if compressed or size > limit:
                 self._refuse(size, compressed=bool(compressed))
-            stop = at + _PREFIX_BYTES + size
+            begin = at + _PREFIX_BYTES
+            stop = begin + size
             if stop > end:
                 self._needed_bytes = stop - at
                 break
-            self._flowing = self._sink.feed(parse(data[at + _PREFIX_BYTES : stop]), size)
+            flowing = feed(parse(data[begin:stop]), size)
             at = stop
+        self._flowing = flowing
         self._held_bytes = end - at
         self._held = [data[at:]] if at < end else []
 

@@ -108,7 +108,8 @@ class Mailbox(Generic[M]):
             self.arrived = trio.current_time()
         self._waiting.append(message)
         self._bytes += size
-        return not self._full
+        # As `_full`, without the call: a batch has many messages.
+        return len(self._waiting) < self._limit and self._bytes < self._limit_bytes
 
     def flush(self) -> None:
         """Wake the reader, unless the tap has taken all."""

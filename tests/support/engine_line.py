@@ -1,6 +1,6 @@
 """A connection to an engine without sockets or loops: what comes is handed to it, what it writes is kept."""
 
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 from grpclib.client import Handler
@@ -31,6 +31,7 @@ class Transport:
     """Keeps what is written."""
 
     written: bytes = b""
+    writes: int = 0
     closing: bool = False
 
     def get_extra_info(self, _name: str) -> None:
@@ -41,11 +42,23 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         self.written += data
+        self.writes += 1
 
     def close(self) -> None:
         self.closing = True
 
     abort = close
+
+
+@define
+class _Channel:
+    """What a call asks of its channel."""
+
+    options: ChannelOptions = field(
+        factory=lambda: ChannelOptions(stream_window_bytes=WINDOW_BYTES)
+    )
+    _scheme: str = "http"
+    _authority: str = "engine"
 
 
 @define(eq=False)
@@ -76,13 +89,15 @@ class Side:
         self.protocol.connection_made(self.transport)  # type: ignore[arg-type]
         self.take(SettingsFrame(0).serialize() + SettingsFrame(0, flags=["ACK"]).serialize())
 
+    def call(self) -> Call[bytes]:
+        """Return a call that has not begun."""
+        return Call(cast(Any, _Channel()), self.protocol, Taken(), bytes)
+
     def open(self) -> None:
+        """Begin a call as its owner does, whose part is played here."""
         if self.protocol.lost:
             return
-        channel: Any = type(
-            "Channel", (), {"options": ChannelOptions(stream_window_bytes=WINDOW_BYTES)}
-        )
-        call = Call(channel, self.protocol, Taken(), bytes)
+        call = self.call()
         self.protocol.h2.open_stream(call.id, spell_head("http", "h", "/x", []))
         self.protocol.h2.send_piece(call.id, b"ask", last=call.id % 4 == 1)
         self.protocol.hold(call.id, call)  # type: ignore[arg-type]
@@ -90,21 +105,24 @@ class Side:
         self.calls[call.id] = call
 
     def give_up(self, number: int) -> None:
+        """End a call from this side, or forget it when it has ended."""
         if number in self.protocol.processor.streams and not self.protocol.lost:
             self.calls[number]._give_up()
             self.protocol.release(number)
 
     def shrink(self, size: int) -> None:
+        """Ask the engine for a table of headers of so many bytes at most."""
         if not self.protocol.lost:
             self.protocol.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
             self.protocol.connection.flush()
 
     def take(self, data: bytes) -> None:
+        """Hand one read over."""
         if not self.short:
             self.protocol.h2.take_known = lambda *_, **__: None  # type: ignore[method-assign]
         try:
             self.protocol.data_received(data)
-        except (ValueError, AttributeError) as error:  # what is no ASCII; `_read` leaves the engine
+        except ValueError as error:  # what is no ASCII; `_read` leaves the engine
             self.faults.append(repr(error))
             self.protocol.processor.close()
         for call in self.calls.values():

@@ -1,0 +1,38 @@
+"""What one call does to its connection and to the task that owns it."""
+
+import trio
+import trio.testing
+from hyperframe.frame import DataFrame, HeadersFrame
+
+from ark_trio.rpc.call import Letter
+from tests.support.engine_line import Side
+
+HEAD = b"\x88\x0f\x10\x10application/grpc"
+OK = b"\x00\x0bgrpc-status\x010"
+
+
+async def test_a_short_call_takes_one_write_and_wakes_its_task_once():
+    side = Side(short=True)
+    call = side.call()
+    before, woken = side.transport.writes, 0
+    wait = call._stir
+
+    async def count() -> None:
+        nonlocal woken
+        await wait()
+        woken += 1
+
+    call._stir = count  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run, "/x", Letter(b"ask"), [("x-request-id", "a")])
+        await trio.testing.wait_all_tasks_blocked()
+        assert side.transport.writes == before + 1
+        frames = [
+            HeadersFrame(1, HEAD, flags=["END_HEADERS"]).serialize(),
+            *[DataFrame(1, b"\0\0\0\0\x02hi").serialize()] * 16,
+            HeadersFrame(1, OK, flags=["END_HEADERS", "END_STREAM"]).serialize(),
+        ]
+        side.take(b"".join(frames))
+    assert call._sink.messages == [b"hi"] * 16  # type: ignore[attr-defined]
+    assert (woken, side.transport.writes) == (1, before + 1)
+    assert not side.protocol.h2.streams
