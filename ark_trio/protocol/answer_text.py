@@ -28,7 +28,11 @@ class AnswerDecoder:
 
     def feed(self, response: Message) -> Step:
         """Return what the message adds. Raises as `ResponseDecoder.feed`."""
-        return self._read(self._decoder.feed(response))
+        step = self._decoder.feed(response)
+        for delta in step.choices:
+            if delta.logprobs or delta.index not in self._settled:
+                return self._read(step)
+        return step
 
     def end(self) -> Step:
         """Return what was held back."""
@@ -37,10 +41,7 @@ class AnswerDecoder:
         return Step(choices=(*last.choices, *rests), usage=last.usage)
 
     def _read(self, step: Step) -> Step:
-        for delta in step.choices:
-            if delta.logprobs or delta.index not in self._settled:
-                return Step(choices=tuple(map(self._delta, step.choices)), usage=step.usage)
-        return step
+        return Step(choices=tuple(map(self._delta, step.choices)), usage=step.usage)
 
     def _delta(self, delta: ChoiceDelta) -> ChoiceDelta:
         choice = self._choices.get(delta.index)

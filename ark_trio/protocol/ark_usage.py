@@ -35,18 +35,18 @@ class Totals:
         self, prompt: int | None, completion: int | None, reasoning: int | None, cached: int | None
     ) -> Usage | None:
         """Take what a message tells, None where it tells nothing. Returns as `read`."""
-        told = prompt is not None or completion is not None
-        if not told and cached is None:
+        if prompt is not None or completion is not None:
+            self._told = True
+        elif cached is None:
             return None
         known = self._known
-        self._known = Usage(
+        self._known = usage = Usage(
             prompt_tokens=known.prompt_tokens if prompt is None else prompt,
             completion_tokens=known.completion_tokens if completion is None else completion,
             reasoning_tokens=known.reasoning_tokens if reasoning is None else reasoning,
             cached_tokens=known.cached_tokens if cached is None else cached,
         )
-        self._told = self._told or told
-        return self._known if self._told else None
+        return usage if self._told else None
 
 
 def _detail(usage: Fields, group: str, name: str) -> int | None:
