@@ -19,6 +19,7 @@ _AS_ZEROS: Final = bytes(ord("0") if chr(code).isdigit() else code for code in r
 )
 _LONG_NUMBER: Final = b"0" * len(str(2**63))
 """Only a number of so many digits can be beyond 64 bits."""
+_CONTAINERS: Final = frozenset((dict, list))
 _MAX_UNKNOWN: Final = 32
 _MAX_UNKNOWN_NAME: Final = 64
 
@@ -51,8 +52,8 @@ def _is_deeper(value: Any, limit: int) -> bool:
         level = [
             child
             for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, (dict, list))
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) in _CONTAINERS
         ]
         if not level:
             return False
