@@ -6,6 +6,7 @@ control stay h2's: what arrived is told to it in sums.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -16,15 +17,17 @@ import trio
 from grpclib.const import Status
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, _set_nodelay
 from grpclib.protocol import Stream as H2Stream
+from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
     RemoteSettingsChanged,
+    RequestReceived,
     ResponseReceived,
     StreamEnded,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 
 from ark_trio.rpc.enduring import EnduringConnection
 from ark_trio.rpc.frames import DATA, HEAD_BYTES, LAST_HEADERS, OTHER, count_control, find_frames
@@ -296,9 +299,14 @@ class _Processor(EventsProcessor):
     def process_response_received(self, event: ResponseReceived) -> None:
         """Take the head of an answer; from here on its DATA need not pass h2."""
         super().process_response_received(event)
-        stream = self.streams.get(event.stream_id)
-        if stream is not None and isinstance(stream.buffer, Inlet):
-            self._protocol.adopt(event.stream_id, stream.buffer)
+        call = self.streams.get(event.stream_id)
+        if call is not None:
+            self._protocol.adopt(event.stream_id, cast(Inlet[Any], call.buffer))
+
+    def process_request_received(self, event: RequestReceived) -> None:
+        """Refuse a stream that an engine begins: nobody would release it, so it would take a call's room for ever."""
+        with contextlib.suppress(StreamClosedError):  # or it is over within the same read
+            self._protocol.h2.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
 
     def process_data_received(self, event: DataReceived) -> None:
         """Take what has arrived, read or not."""

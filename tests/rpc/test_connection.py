@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import trio
 from attrs import define
-from hyperframe.frame import SettingsFrame
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 from ark_trio.errors import Unreachable
 from ark_trio.rpc.connection import ClientProtocol
@@ -67,6 +68,22 @@ def test_there_is_room_for_as_many_streams_as_the_engine_allows_now():
         allowed = SettingsFrame(0, {SettingsFrame.MAX_CONCURRENT_STREAMS: most})
         side.take(allowed.serialize())
         assert side.protocol.has_room is room
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_stream_that_an_engine_begins_is_refused_and_takes_nobodys_room(*, gone: bool):
+    side = Side(short=True)
+    side.open()
+    flags = ["END_HEADERS", *["PADDED"] * gone]  # padded, h2 reads it together with the next
+    begun = HeadersFrame(2, b"\x83\x86\x84\x01\x01h", flags=flags).serialize()
+    side.take(begun + RstStreamFrame(2, 8).serialize() * gone)
+    refusal = RstStreamFrame(2, ErrorCodes.REFUSED_STREAM).serialize()
+    assert side.transport.written.endswith(refusal) is not gone
+    assert {*side.protocol.processor.streams} == {1}
+    assert not side.protocol.lost
+    side.give_up(1)
+    side.take(GoAwayFrame(0, 1).serialize())
+    assert side.transport.closing
 
 
 async def test_of_calls_that_have_ended_nothing_is_kept():
