@@ -1,6 +1,5 @@
 """What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
 
-import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar, cast
@@ -11,9 +10,8 @@ from attrs import evolve
 
 from ark_trio.api.access import is_batch, require_model
 from ark_trio.api.exchange import Exchange
-from ark_trio.api.headers import RequestHeaders
+from ark_trio.api.passed_on import bond_of, trace_of
 from ark_trio.api.replies import Headers, Reply, json_reply
-from ark_trio.config import FleetSettings
 from ark_trio.errors import DeadlineExceeded
 from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.reading import Reading, ReasoningMark
@@ -23,7 +21,6 @@ from ark_trio.relay.answer import Fold, fold_answer, stream_answer
 from ark_trio.relay.ask import Ask, Encode
 from ark_trio.relay.several import open_parts
 from ark_trio.relay.steps import Decoder, Steps, StreamEncoder
-from ark_trio.rpc.call import Metadata
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox
 
@@ -37,9 +34,6 @@ STREAM_HEADERS: Headers = [
     (b"x-accel-buffering", b"no"),
 ]
 ANY_MODEL = "*"
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 
 def note_request(
@@ -89,42 +83,19 @@ def ask_for(  # noqa: PLR0913 (each is a fact of its own)
     )
 
 
-def bond_of(
-    headers: RequestHeaders, fleet: FleetSettings, key: bytes | None, caller: str | None
-) -> bytes | None:
-    """Return what binds a request to a decoder, by the policy that is set; `key` is of the conversation.
-
-    Callers' bonds differ, whatever they send: nobody finds out where another's conversation is, nor crowds there.
-    """
-    bond = key
-    if fleet.policy == "session":
-        said = headers.get(fleet.session_header.lower().encode()) or ""
-        bond = said.encode() or None
-    return bond if bond is None or caller is None else b"%b\n%b" % (caller.encode(), bond)
-
-
-def trace_of(headers: RequestHeaders) -> Metadata:
-    """Return the W3C trace context of a request, if it has a sane one. Source: W3C Trace Context, level 1."""
-    parent = headers.get(b"traceparent")
-    if parent is None or not _TRACEPARENT.fullmatch(parent):
-        return ()
-    state = headers.get(b"tracestate")
-    if state is None or not _TRACESTATE.fullmatch(state):
-        return (("traceparent", parent),)
-    return (("traceparent", parent), ("tracestate", state))
-
-
 def reading_for(here: Exchange, model: str, wanted: Reading) -> Reading:
     """Return `wanted` with what the settings say of how `model` writes."""
     text = here.gateway.settings.text
-    syntax = _rule(text.tools, model)
-    syntaxes = MARKED if syntax == "auto" else () if syntax == "off" else (cast(Syntax, syntax),)
-    return evolve(
-        wanted,
-        reasoning=cast(ReasoningMark, _rule(text.reasoning, model)),
-        # Without tools nothing is a call, whatever it looks like.
-        syntaxes=syntaxes if wanted.tool_names else (),
-    )
+    reasoning = cast(ReasoningMark, _rule(text.reasoning, model))
+    syntaxes: tuple[Syntax, ...] = ()
+    if wanted.tool_names:  # without tools nothing is a call, whatever it looks like
+        syntax = _rule(text.tools, model)
+        syntaxes = (
+            MARKED if syntax == "auto" else () if syntax == "off" else (cast(Syntax, syntax),)
+        )
+    if (reasoning, syntaxes) == (wanted.reasoning, wanted.syntaxes):
+        return wanted  # as nearly always
+    return evolve(wanted, reasoning=reasoning, syntaxes=syntaxes)
 
 
 def _rule(rules: tuple[str, ...], model: str) -> str:
@@ -183,6 +154,8 @@ async def open_several_steps(
 
 
 async def _claim(here: Exchange, asks: Sequence[Ask]) -> None:
+    if here.key is None:
+        return
     await here.tab.claim(
         here.key,
         prompt_tokens=sum(ask.prompt_tokens for ask in asks),

@@ -5,8 +5,7 @@ client's disconnect and one that handles the request; whichever ends first ends 
 the handler, which starts the backend call in it.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, cast
@@ -17,6 +16,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import BadHost
 
 from ark_trio.api.arrival import Body
+from ark_trio.api.beginning import open_record
 from ark_trio.api.body import announced_bytes
 from ark_trio.api.dispatch import Dispatch
 from ark_trio.api.exchange import Exchange
@@ -27,13 +27,10 @@ from ark_trio.errors import InvalidRequest, Unavailable
 from ark_trio.hyper.fate import CLIENT_STALLED, outcome_of
 from ark_trio.hyper.inbox import inbox_of
 from ark_trio.hyper.outlet import outlet_of
-from ark_trio.ids import new_id
 from ark_trio.relay.answer import LastPiece
 from ark_trio.relay.gateway import Gateway
-from ark_trio.relay.record import CLIENT_GONE, COMPLETED, Record
+from ark_trio.relay.record import CLIENT_GONE, COMPLETED
 from ark_trio.relay.tab import SETTLE_S, Tab
-
-_SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class _Web(Protocol):
@@ -52,14 +49,7 @@ class ArkConnection(TrioASGIHTTPConnection):
         """Serve it. Returns when every task of the request has ended."""
         self._ending = False
         self._gateway = gateway = cast(_Web, self.app).gateway
-        self._record = record = Record(
-            request_id=request_id(self.scope["headers"]),
-            method=self.scope["method"],
-            path=self.scope["path"],
-            client=client_address(self.scope) if gateway.settings.log.addresses else None,
-            tally=gateway.book.tally,
-            models=gateway.book.models,
-        )
+        self._record = record = open_record(self.scope, gateway)
         # No context managers made of generators: a stream would keep their frames, half a kilobyte each.
         self._share, tab = gateway.bodies.share(), Tab(gateway.store)
         gateway.book.begin(record)
@@ -197,17 +187,3 @@ async def _listen(receive: Any, hear: Callable[[Mapping[str, Any]], None]) -> No
         hear(message)
         if message["type"] == "http.disconnect":
             return
-
-
-def client_address(scope: Mapping[str, Any]) -> str:
-    """Return where the connection comes from; a unix socket's other end has no address."""
-    client = scope.get("client")
-    return str(client[0]) if client else "unix"
-
-
-def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the client's own x-request-id if it is sane, else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-            return value.decode("ascii")
-    return new_id()

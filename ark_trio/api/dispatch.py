@@ -39,8 +39,6 @@ class Dispatch:
                 reply = reply_to(here, error)
             for hook in self.behind:
                 hook(here, reply)
-        except trio.Cancelled:
-            raise
         except BaseExceptionGroup as group:
             cancelled, _ = group.split(trio.Cancelled)
             if cancelled is not None:
