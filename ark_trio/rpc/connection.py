@@ -247,7 +247,7 @@ class ClientProtocol(H2Protocol):
         for stream_id, stream in tuple(self.processor.streams.items()):
             if stream_id > last_stream_id:
                 stream.__terminated__("Connection lost")
-        self._look_for_room()
+        self.look_for_room()
 
     def hold(self, stream_id: int, call: H2Stream) -> None:
         """Tell `call` of what comes of its stream, until it is released."""
@@ -258,9 +258,9 @@ class ClientProtocol(H2Protocol):
         del self.processor.streams[stream_id]
         self._inlets.pop(stream_id, None)
         self.h2.forget(stream_id)
-        self._look_for_room()
+        self.look_for_room()
 
-    def _look_for_room(self) -> None:
+    def look_for_room(self) -> None:
         """There may be room now, or nothing left to stay for."""
         self._on_released()
         if self.going_away and not self.processor.streams:
@@ -283,6 +283,16 @@ class _Processor(EventsProcessor):
         super().__init__(handler, connection)
         self._protocol = protocol
 
+    def register(self, stream: H2Stream) -> Callable[[], None]:
+        """Know the stream of a call that grpclib itself makes, until it is released."""
+        release = super().register(stream)
+
+        def release_and_tell() -> None:
+            release()
+            self._protocol.look_for_room()
+
+        return release_and_tell
+
     def close(self, reason: str = "Connection closed") -> None:
         """End the connection and the calls on it. The first reason counts: that the connection is lost then, too, is ours."""
         if not self._protocol.lost:
@@ -299,9 +309,9 @@ class _Processor(EventsProcessor):
     def process_response_received(self, event: ResponseReceived) -> None:
         """Take the head of an answer; from here on its DATA need not pass h2."""
         super().process_response_received(event)
-        call = self.streams.get(event.stream_id)
-        if call is not None:
-            self._protocol.adopt(event.stream_id, cast(Inlet[Any], call.buffer))
+        stream = self.streams.get(event.stream_id)
+        if stream is not None and isinstance(stream.buffer, Inlet):
+            self._protocol.adopt(event.stream_id, stream.buffer)
 
     def process_request_received(self, event: RequestReceived) -> None:
         """Refuse a stream that an engine begins: nobody would release it, so it would take a call's room for ever."""

@@ -86,6 +86,16 @@ def test_a_stream_that_an_engine_begins_is_refused_and_takes_nobodys_room(*, gon
     assert side.transport.closing
 
 
+def test_a_connection_that_goes_away_stays_for_a_call_of_grpclibs_own():
+    side = Side(short=True)
+    stream = side.protocol.connection.create_stream(stream_id=1)
+    release = side.protocol.processor.register(stream)
+    side.take(GoAwayFrame(0, 1).serialize())
+    assert not side.transport.closing
+    release()
+    assert side.transport.closing
+
+
 async def test_of_calls_that_have_ended_nothing_is_kept():
     """In h2's books they would stay until it counts, which nobody has it do."""
 
