@@ -13,7 +13,6 @@ from urllib.parse import unquote
 
 import h11
 import trio
-from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.task_group import _handle
 from hypercorn.utils import UnexpectedMessageError
 
@@ -42,8 +41,11 @@ class Owner(Protocol):
     def note(self, *, idle: bool) -> None:
         """Whether a request runs."""
 
-    async def protocol_send(self, event: Event) -> None:
-        """Write, or close."""
+    async def write(self, data: bytes) -> None:
+        """Write a piece of an answer."""
+
+    async def close(self) -> None:
+        """Close it."""
 
 
 class Lane:
@@ -134,7 +136,7 @@ class Lane:
 
     async def write(self, data: bytes) -> None:
         """Write a piece of an answer."""
-        await self._owner.protocol_send(RawData(data))
+        await self._owner.write(data)
 
     def more_fields(self) -> list[Field]:
         """Return what the server adds to an answer's head."""
@@ -147,7 +149,7 @@ class Lane:
         request.leave()
         closes = closes or bool(request.body_left) or self._terminated()
         if closes:
-            await self._owner.protocol_send(Closed())
+            await self._owner.close()
         self._request = None
         if not closes:
             self._owner.note(idle=True)

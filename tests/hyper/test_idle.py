@@ -3,10 +3,10 @@
 import signal
 from typing import Any, cast
 
+import pytest
 import trio
 import trio.testing
 
-from ark_trio.bell import Bell
 from ark_trio.config import Limits
 from tests.support.fake_engine import MODEL, open_fake_decoder, saying
 from tests.support.stack import RawClient, Stack, open_stack
@@ -30,18 +30,18 @@ async def closes_after_s(client: RawClient) -> float:
     return trio.current_time() - began
 
 
-class Late(Bell):
-    """Has the time be up when something has just been read, once."""
+def come_late(connection: Any) -> None:
+    """Have the time be up when something has just been read, once."""
+    handover = connection._handover
+    take = handover.take
 
-    def __init__(self, connection: Any) -> None:
-        super().__init__()
-        self._connection = connection
-        self._event = connection._more_to_read._event
+    async def take_late(data: bytes) -> bool:
+        handover.take = take
+        taken = await take(data)
+        connection._idle.scope.cancel()
+        return bool(taken)
 
-    def ring(self) -> None:
-        super().ring()
-        self._connection.idle_task.scope.cancel()
-        self._connection._more_to_read = Bell()
+    handover.take = take_late
 
 
 async def test_a_connection_without_a_request_is_closed_in_time(
@@ -96,8 +96,9 @@ async def test_a_connection_has_one_task_when_it_is_idle(
                 await client.stream.aclose()
 
 
+@pytest.mark.parametrize("late", [GET, GET[:-2] + b"x:\t1\r\n\r\n"], ids=["plain", "by-h11"])
 async def test_a_request_that_comes_as_the_time_is_up_is_answered(
-    autojump_clock: trio.testing.MockClock,
+    late: bytes, autojump_clock: trio.testing.MockClock
 ):
     """The deadline had passed when it was read, and ended it before the engine was asked or after."""
     async with open_fake_decoder(saying("a")) as decoder:
@@ -105,9 +106,9 @@ async def test_a_request_that_comes_as_the_time_is_up_is_answered(
             client = await asked(stack)
             await trio.sleep(1)
             (connection,) = cast(Any, stack.server.config.door._addresses)
-            connection._more_to_read = Late(connection)
+            come_late(connection)
             del connection
-            await client.send(GET)
+            await client.send(late)
             await client.read_until(b"\r\n\r\n", 2)
             assert 6.9 < await closes_after_s(client) < 7.1
             await stack.assert_as_before()

@@ -1,0 +1,44 @@
+"""Tasks that a connection may come to need, and that end with its reading: most connections never need them."""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+
+class Chores:
+    """One connection's. They run in its nursery, which waits for them."""
+
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._scopes: list[trio.CancelScope] = []
+
+    @property
+    def going(self) -> bool:
+        """The connection is read; chores may be started."""
+        return self._nursery is not None
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Start them there from now on."""
+        self._nursery = nursery
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Start a task. False: it is too early, or too late."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run, work)
+        return self.going
+
+    def stop(self) -> None:
+        """Start no more."""
+        self._nursery = None
+
+    def cancel(self) -> None:
+        """End them all."""
+        self.stop()
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes.append(scope)
+            if self.going:
+                await work()
