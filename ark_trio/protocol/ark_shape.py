@@ -9,7 +9,7 @@ the inside of leaves of fixed length: text, which must be valid UTF-8, and varin
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ark_trio.errors import BadBackend
 from ark_trio.protocol.ark_message import TextMessage
@@ -87,9 +87,11 @@ class Shape:
 def shape_of(raw: bytes, message: ark_pb2.InferenceResponse) -> Shape | None:
     """Return the shape of a message that has been parsed, if it is of the common kind."""
     try:
+        shape = _Reading(raw).shape()
         step = ResponseDecoder().feed(message)
-        ends = [delta.finish_reason for delta in step.choices]
-        shape = _Reading(raw).shape(ends[0] if ends else None)
+        shape = evolve(shape, finish_reason=step.choices[0].finish_reason)
+        if shape.text == slice(*_NO_TEXT) and shape.finish_reason is None:
+            return None  # it says nothing
         known = shape.read(raw)
         # What else is in the message is the same in all of this shape, so once is enough to see that it adds nothing.
         alike = known and step == ResponseDecoder().feed(known)
@@ -105,16 +107,14 @@ class _Reading:
         self._raw = raw
         self._mask = bytearray(b"\xff" * len(raw))
 
-    def shape(self, finish_reason: str | None) -> Shape:
-        """Return the message's shape. One that ends its choice need not say anything else."""
+    def shape(self) -> Shape:
+        """Return it."""
         outputs = self._outputs()
         choice = self._struct(outputs.get(b"choice"))
         index = self._leaf(choice.get(b"index"), _INT64)
         if index[1] - index[0] != 1:
             raise _Unlike
         text, reasoning = self._text(self._struct(choice.get(b"message")))
-        if text == _NO_TEXT and finish_reason is None:
-            raise _Unlike
         for key, tag in ((b"choice.message.content", _RAW), (b"choice.index", _INT64)):
             if key in outputs:  # a copy for older readers
                 self._leaf(outputs[key], tag)
@@ -127,7 +127,6 @@ class _Reading:
             reasoning=reasoning,
             index=index[0],
             counts=counts,
-            finish_reason=finish_reason,
         )
 
     def _text(self, message: Mapping[bytes, Span]) -> tuple[Span, bool]:
