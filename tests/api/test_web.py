@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
+import structlog
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -226,3 +227,14 @@ async def test_the_kind_of_an_empty_body_matters_to_nobody(length: bytes, named:
         start, body, _ = await ask(client.web, [(b"", False)], headers, CHAT)
     assert start["status"] == 400
     assert (b"Content-Type" in body) == named
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_servers_word_that_an_answer_is_over_is_no_clients_leaving(stream: bool):
+    """It comes while the last piece is being sent: what the server has to do after it must not be cancelled."""
+    with structlog.testing.capture_logs() as lines:
+        async with open_fake_decoder(saying("a")) as decoder:
+            async with open_client(decoder.settings()) as client:
+                await ask(client.web, [(body(stream=stream), False)], HEADS, CHAT)
+    (line,) = [line for line in lines if line["event"] == "request_ended"]
+    assert (line["outcome"], line["status"]) == ("completed", 200)
