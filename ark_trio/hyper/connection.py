@@ -50,6 +50,8 @@ _LINGER_S = 1.0
 """How long a client that was answered early may go on sending."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: forget what is unsent, tell the peer by RST."""
+Ends = tuple[tuple[str, int] | None, tuple[str, int] | None]
+"""Addresses of client and server; None of what has none."""
 
 
 class Connection:
@@ -159,11 +161,12 @@ class Connection:
 
     async def _serve(self) -> None:
         """Read to the end, with every task that the requests need."""
+        try:
+            ends = self._ends()
+        except OSError:  # the client has left already
+            return
         async with trio.open_nursery() as nursery:
-            try:
-                self._begin(nursery)
-            except OSError:  # it has left already
-                return
+            self._handover = self._make_handover(nursery, ends)
             if not self._plain and self.stream.selected_alpn_protocol() == "h2":
                 await self._handover.begin_http2()
             self._idle.begin()
@@ -173,10 +176,12 @@ class Connection:
                 self._chores.stop()
                 await self.close()  # noqa: ASYNC102 (what waits in it is bounded, and shielded where it must be)
 
-    def _begin(self, nursery: trio.Nursery) -> None:
-        client, server = self._socket.getpeername(), self._socket.getsockname()
+    def _ends(self) -> Ends:
         family = self._socket.family
-        ends = parse_socket_addr(family, client), parse_socket_addr(family, server)
+        client, server = self._socket.getpeername(), self._socket.getsockname()
+        return parse_socket_addr(family, client), parse_socket_addr(family, server)
+
+    def _make_handover(self, nursery: trio.Nursery, ends: Ends) -> Handover:
         alike = {
             "type": "http",
             "http_version": "1.1",
@@ -190,11 +195,9 @@ class Connection:
         ended = self._context.terminated.is_set
         lane = Lane(self, self._app, self._config, alike, nursery, ended)
         make = partial(self._make_protocol, nursery, ends)
-        self._handover = Handover(lane, make, self._chores, self._limits)
+        return Handover(lane, make, self._chores, self._limits)
 
-    def _make_protocol(
-        self, nursery: trio.Nursery, ends: tuple[Any, Any], agreed: str
-    ) -> ProtocolWrapper:
+    def _make_protocol(self, nursery: trio.Nursery, ends: Ends, agreed: str) -> ProtocolWrapper:
         """Make hypercorn's part: HTTP/2, and requests that are not plain."""
         group, state = InboxTaskGroup.of(nursery), ConnectionState(self._state)
         mine = (self._app, self._config, self._context, group, state, not self._plain, *ends)
