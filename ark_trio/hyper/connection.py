@@ -234,15 +234,22 @@ class Connection:
         """Read until nothing more is to be read; True: because the connection has been idle for too long."""
         while True:  # noqa: ASYNC913 (it reads)
             with self._idle.scope as scope, suppress(*LOST):
-                while data := await self._read():
-                    if not self._lingering and not await self._handover.take(data):
-                        self._reset()
-                        break
+                while await self._read_some():
+                    pass
             if not scope.cancelled_caught:
                 return False
             if self._idle.idle and not self._handover.waiting:
                 return True
             self._idle.renew()  # a request came just in time
+
+    async def _read_some(self) -> bool:
+        """Read once; False: no more will come, or be heard."""
+        # A function of its own: a local of the loop would keep what was read, a prompt, until the next read.
+        data = await self._read()
+        if not data or self._lingering or await self._handover.take(data):
+            return bool(data)
+        self._reset()
+        return False
 
     async def _read(self) -> bytes:
         """Read once; nothing: no more will come."""
