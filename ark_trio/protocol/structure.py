@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NoReturn, TypeVar, Union, cast, get_args
 
 import attrs
 from attrs import frozen
+from cattrs import Converter
 from cattrs.errors import AttributeValidationNote, ClassValidationError
 
 from ark_trio.protocol.fault import Fault, unexpected
@@ -117,30 +118,6 @@ def _float(value: Any) -> float:
     return float(value)
 
 
-def _null(value: Any) -> None:
-    if value is not None:
-        raise unexpected("null", value)
-
-
-def _one_of(choices: tuple[str, ...]) -> Hook:
-    expected = choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
-
-    def take(value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise unexpected(expected, value)
-        return value
-
-    return take
-
-
-def _nullable(hook: Hook) -> Hook:
-    return lambda value: None if value is None else hook(value)
-
-
-def _tuple_of(hook: Hook) -> Hook:
-    return lambda value: each(value, hook)
-
-
 def _class_hook(kind: Any) -> Hook:
     """Return the hook of a class. It looks at what is there, a few keys of some sixty, each with its hook at hand."""
     hooks = {one.name: _attribute_hook(one) for one in attrs.fields(kind)}
@@ -209,26 +186,58 @@ def _required(hook: Hook) -> Hook:
 @cache
 def _hook_of(kind: Any) -> Hook:
     """Return what structures values of a type, found once and not for each value."""
-    if attrs.has(kind):
-        return _class_hook(kind)
-    arguments = get_args(kind)
-    origin = get_origin(kind)
-    if origin is Literal:
-        return _one_of(arguments)
-    if origin is tuple:
-        return _tuple_of(_hook_of(arguments[0]))
-    if origin in (UnionType, Union):
-        (one,) = (argument for argument in arguments if argument is not NoneType)
-        return _nullable(_hook_of(one))
-    return _PLAIN[origin or kind]
+    hook = _CONVERTER.get_structure_hook(kind)
+    return lambda value: hook(value, kind)
 
 
-_PLAIN: Final[Mapping[Any, Hook]] = {
-    Any: lambda value: value,
-    bool: _bool,
-    int: _int,
-    float: _float,
-    str: expect_text,
-    dict: expect_object,
-    None: _null,
-}
+def _optional_hook(kind: Any) -> Hook:
+    (one,) = (argument for argument in get_args(kind) if argument is not NoneType)
+    hook = _hook_of(one)
+    return lambda value: None if value is None else hook(value)
+
+
+def _tuple_hook(kind: Any) -> Hook:
+    hook = _hook_of(get_args(kind)[0])
+    return lambda value: each(value, hook)
+
+
+def _literal_hook(kind: Any) -> Hook:
+    choices: tuple[str, ...] = get_args(kind)
+    expected = choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise unexpected(expected, value)
+        return value
+
+    return take
+
+
+def _has_origin(*origins: Any) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) in origins
+
+
+def _make_converter() -> Converter:
+    converter = Converter()
+    hooks: dict[Any, Hook] = {bool: _bool, int: _int, float: _float, str: expect_text}
+    for kind, hook in hooks.items():
+        converter.register_structure_hook(kind, _as_cattrs(hook))
+    converter.register_structure_hook_func(_has_origin(dict), _as_cattrs(expect_object))
+    factories: tuple[tuple[Callable[[Any], bool], Callable[[Any], Hook]], ...] = (
+        (_has_origin(Literal), _literal_hook),
+        (_has_origin(tuple), _tuple_hook),
+        (_has_origin(Union, UnionType), _optional_hook),
+        (attrs.has, _class_hook),
+    )
+    for is_one, make in factories:
+        converter.register_structure_hook_factory(
+            is_one, lambda kind, make=make: _as_cattrs(make(kind))
+        )
+    return converter
+
+
+def _as_cattrs(hook: Hook) -> Callable[[Any, Any], Any]:
+    return lambda value, _: hook(value)
+
+
+_CONVERTER: Final = _make_converter()
