@@ -118,6 +118,11 @@ def _float(value: Any) -> float:
     return float(value)
 
 
+def _null(value: Any) -> None:
+    if value is not None:
+        raise unexpected("null", value)
+
+
 def _class_hook(kind: Any) -> Hook:
     """Return the hook of a class. It looks at what is there, a few keys of some sixty, each with its hook at hand."""
     hooks = {one.name: _attribute_hook(one) for one in attrs.fields(kind)}
@@ -222,6 +227,7 @@ def _make_converter() -> Converter:
     hooks: dict[Any, Hook] = {bool: _bool, int: _int, float: _float, str: expect_text}
     for kind, hook in hooks.items():
         converter.register_structure_hook(kind, _as_cattrs(hook))
+    converter.register_structure_hook_func(lambda kind: kind is None, _as_cattrs(_null))
     converter.register_structure_hook_func(_has_origin(dict), _as_cattrs(expect_object))
     factories: tuple[tuple[Callable[[Any], bool], Callable[[Any], Hook]], ...] = (
         (_has_origin(Literal), _literal_hook),
