@@ -101,3 +101,22 @@ def test_all_at_once_is_one_after_the_other(limits: Limits, batches: Any, end: s
 
     one, other = trio.run(both, clock=trio.testing.MockClock(autojump_threshold=0))
     assert one == other
+
+
+async def test_what_comes_in_the_turn_in_which_the_limit_ends_is_in_time(
+    autojump_clock: trio.testing.MockClock,
+):
+    run = Run(Limits(between_tokens_s=5.0))
+
+    async def stumble() -> None:
+        for _ in range(3):
+            await trio.sleep(4.0)
+            run.mailbox.feed("x")
+            run.mailbox.flush()
+            autojump_clock.jump(2.0)  # as other work in the same turn of the loop
+        run.mailbox.end()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stumble)
+        outcome, _, taken, _ = await run.answer(at_once=True)
+    assert (outcome, len(taken)) == (None, 3)
