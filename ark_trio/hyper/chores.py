@@ -8,6 +8,8 @@ import trio
 class Chores:
     """One connection's. They run in its nursery, which waits for them."""
 
+    __slots__ = ("_nursery", "_scopes")
+
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
         self._scopes: list[trio.CancelScope] = []

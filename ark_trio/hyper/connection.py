@@ -57,6 +57,25 @@ Ends = tuple[tuple[str, int] | None, tuple[str, int] | None]
 class Connection:
     """See the module's docstring. Made and awaited as hypercorn's."""
 
+    __slots__ = (
+        "_app",
+        "_chores",
+        "_config",
+        "_context",
+        "_door",
+        "_fate",
+        "_handover",
+        "_idle",
+        "_limits",
+        "_lingering",
+        "_plain",
+        "_read_all",
+        "_socket",
+        "_state",
+        "_writer",
+        "stream",
+    )
+
     def __init__(
         self, app: Any, config: HyperConfig, context: Any, state: Any, stream: Any
     ) -> None:

@@ -39,6 +39,8 @@ class EndingContext(WorkerContext):
 class IdleDeadline:
     """What runs in `scope` is cancelled when the connection has been idle too long, or the server ends."""
 
+    __slots__ = ("_config", "_termination", "idle", "scope")
+
     def __init__(self, termination: Termination, config: Any) -> None:
         self.scope = trio.CancelScope()
         self.idle = False

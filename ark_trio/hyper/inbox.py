@@ -23,6 +23,8 @@ Taker = Callable[[Message], None]
 class Inbox:
     """One request's. At most `limit` messages wait, and the client's leaving."""
 
+    __slots__ = ("_limit", "_stirred", "_taker", "_waiting")
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: list[Message] = []

@@ -51,6 +51,19 @@ class Owner(Protocol):
 class Lane:
     """One connection's."""
 
+    __slots__ = (
+        "_app",
+        "_config",
+        "_free",
+        "_nursery",
+        "_open",
+        "_owner",
+        "_request",
+        "_scope",
+        "_terminated",
+        "served",
+    )
+
     def __init__(
         self,
         owner: Owner,
@@ -158,6 +171,17 @@ class Lane:
 
 class Request:
     """One request of a lane, and its answer: ASGI's `send`, as hypercorn's streams heed it."""
+
+    __slots__ = (
+        "_bodiless",
+        "_framing",
+        "_gathered",
+        "_lane",
+        "_over",
+        "_sent_bytes",
+        "body_left",
+        "inbox",
+    )
 
     def __init__(self, lane: Lane, head: PlainHead) -> None:
         self._lane = lane

@@ -24,6 +24,21 @@ _WRITE_TLS_BYTES = 16 << 10
 class Writer:
     """One connection's. It is the `Outlet` of its answers too."""
 
+    __slots__ = (
+        "_chores",
+        "_emptying",
+        "_give_up",
+        "_limits",
+        "_more",
+        "_plain",
+        "_progress",
+        "_queued",
+        "_stream",
+        "_unsent",
+        "_written",
+        "lost",
+    )
+
     def __init__(
         self, stream: Any, limits: Limits, chores: Chores, give_up: Callable[[int], None]
     ) -> None:

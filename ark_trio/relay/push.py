@@ -25,6 +25,8 @@ class Outlet(Protocol):
 class Push(Generic[M]):
     """One stream's short way."""
 
+    __slots__ = ("_outlet", "_spelling", "_steps")
+
     def __init__(self, steps: Steps[M], spelling: Spelling[M], outlet: Outlet) -> None:
         self._steps = steps
         self._spelling = spelling

@@ -13,6 +13,8 @@ _PIECE_BYTES = 64 << 10
 class Spelling(Generic[M]):
     """Spells one stream's messages, and keeps the first fault for the task that answers."""
 
+    __slots__ = ("_answer", "_bytes", "_events", "_steps", "failure")
+
     def __init__(self, steps: Steps[M], answer: StreamEncoder) -> None:
         self._steps = steps
         self._answer = answer

@@ -49,6 +49,24 @@ class Letter:
 class Call(Generic[M]):
     """A stream, as grpclib's connection knows it, and what its owner does with it."""
 
+    __slots__ = (
+        "_broken",
+        "_channel",
+        "_h2",
+        "_protocol",
+        "_room_scope",
+        "_sink",
+        "_stirred",
+        "buffer",
+        "data_received",
+        "headers",
+        "headers_received",
+        "id",
+        "trailers",
+        "trailers_received",
+        "window_updated",
+    )
+
     def __init__(
         self,
         channel: LimitedChannel,

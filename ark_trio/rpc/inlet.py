@@ -25,6 +25,26 @@ _PREFIX_BYTES = _PREFIX.size
 class Inlet(Generic[M]):
     """Stands in the place of grpclib's buffer of a stream."""
 
+    __slots__ = (
+        "_error",
+        "_flowing",
+        "_held",
+        "_held_bytes",
+        "_limit_bytes",
+        "_needed_bytes",
+        "_parse",
+        "_settle",
+        "_settle_at_bytes",
+        "_sink",
+        "_stir",
+        "_taken",
+        "_uncounted_bytes",
+        "_unused_bytes",
+        "_used_bytes",
+        "due",
+        "ended",
+    )
+
     def __init__(
         self,
         sink: Sink[M],

@@ -81,6 +81,19 @@ class Kept(Generic[M]):
 class Mailbox(Generic[M]):
     """A sink that one Trio task reads in batches."""
 
+    __slots__ = (
+        "_arrived",
+        "_bytes",
+        "_ended",
+        "_limit",
+        "_limit_bytes",
+        "_room",
+        "_tap",
+        "_waiting",
+        "arrived",
+        "error",
+    )
+
     def __init__(self, limit: int = 64, limit_bytes: int = 64 << 10) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes

@@ -1,28 +1,31 @@
 """What one call does to its connection and to the task that owns it."""
 
+import pytest
 import trio
 import trio.testing
 from hyperframe.frame import DataFrame, HeadersFrame
 
-from ark_trio.rpc.call import Letter
+from ark_trio.rpc.call import Call, Letter
 from tests.support.engine_line import Side
 
 HEAD = b"\x88\x0f\x10\x10application/grpc"
 OK = b"\x00\x0bgrpc-status\x010"
 
 
-async def test_a_short_call_takes_one_write_and_wakes_its_task_once():
+async def test_a_short_call_takes_one_write_and_wakes_its_task_once(
+    monkeypatch: pytest.MonkeyPatch,
+):
     side = Side(short=True)
     call = side.call()
     before, woken = side.transport.writes, 0
-    wait = call._stir
+    wait = Call._stir
 
-    async def count() -> None:
+    async def count(self: Call[bytes]) -> None:
         nonlocal woken
-        await wait()
+        await wait(self)
         woken += 1
 
-    call._stir = count  # type: ignore[method-assign]
+    monkeypatch.setattr(Call, "_stir", count)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, "/x", Letter(b"ask"), [("x-request-id", "a")])
         await trio.testing.wait_all_tasks_blocked()
