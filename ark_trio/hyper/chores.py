@@ -4,15 +4,19 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from ark_trio.bell import Bell
+
 
 class Chores:
     """One connection's. They run in its nursery, which waits for them."""
 
-    __slots__ = ("_nursery", "_scopes")
+    __slots__ = ("_ended", "_nursery", "_scopes")
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
         self._scopes: list[trio.CancelScope] = []
+        """Of those that run."""
+        self._ended = Bell()
 
     @property
     def going(self) -> bool:
@@ -33,14 +37,20 @@ class Chores:
         """Start no more."""
         self._nursery = None
 
-    def cancel(self) -> None:
-        """End them all."""
+    async def cancel(self) -> None:
+        """End them all. Returns when they have ended."""
         self.stop()
         for scope in self._scopes:
             scope.cancel()
+        while self._scopes:
+            await self._ended.heard()
 
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         with trio.CancelScope() as scope:
             self._scopes.append(scope)
-            if self.going:
-                await work()
+            try:
+                if self.going:
+                    await work()
+            finally:
+                self._scopes.remove(scope)
+                self._ended.ring()

@@ -246,7 +246,7 @@ class Connection:
         if idle_too_long:
             await self.close()
         self._writer.lose()
-        self._chores.cancel()
+        await self._chores.cancel()  # first: what they begin in their last turn is to be told too
         await self._handover.end()
 
     async def _read_while_used(self) -> bool:
@@ -275,10 +275,11 @@ class Connection:
         if not self._plain:
             return bytes(await self.stream.receive_some(_READ_BYTES))
         # Trio's own `recv` first tries to, in vain here, and takes four calls more.
-        while (fd := self._socket.fileno()) != -1:  # else another task has closed it
-            await trio.lowlevel.wait_readable(fd)
+        while self._socket.fileno() != -1:  # else another task has closed it
+            await trio.lowlevel.wait_readable(self._socket.fileno())
+            # Asked anew: it may just have been closed, and its number be another connection's.
             with suppress(BlockingIOError):
-                return os.read(fd, _READ_BYTES)
+                return os.read(self._socket.fileno(), _READ_BYTES)
         return b""
 
     async def _linger(self) -> None:

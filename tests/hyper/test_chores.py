@@ -47,5 +47,6 @@ async def test_what_has_started_goes_on_until_it_is_cancelled():
         chores.stop()
         await trio.testing.wait_all_tasks_blocked()
         assert (work.begun, work.cancelled) == (1, 0)
-        chores.cancel()
+        await chores.cancel()
+        assert (work.begun, work.cancelled) == (1, 1)
     assert (work.begun, work.cancelled) == (1, 1)
