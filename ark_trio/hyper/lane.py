@@ -84,8 +84,14 @@ class Lane:
         self._free = Bell()
         self.served = 0
         """Requests so far, of both ways."""
-        # What hypercorn's streams do beside, for whoever has it so.
-        self._open = not (config.accesslog or config.server_names or config.statsd_host)
+        # What hypercorn's part does beside, for whoever has it so.
+        self._open = not (
+            config.accesslog
+            or config.server_names
+            or config.statsd_host
+            or config.max_requests is not None
+            or config.h11_pass_raw_headers
+        )
 
     @property
     def busy(self) -> bool:

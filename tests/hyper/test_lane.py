@@ -256,3 +256,18 @@ async def test_what_an_application_does_not_take_is_not_read_without_end(
                 await client.send(b"x" * 50_000)
             raise AssertionError("all of it was read")
         over.set()
+
+
+@pytest.mark.parametrize("way", ["max_requests", "h11_pass_raw_headers"])
+async def test_what_hypercorn_is_asked_to_do_beside_keeps_requests_on_its_own_way(
+    way: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+):
+    """It counts requests, after which a worker ends, and passes headers on as they were spelled."""
+    monkeypatch.setattr(f"hypercorn.config.Config.{way}", 1)
+    app = App([SCRIPTS["whole"]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ark_trio.hyper.lane.read_head", None)
+        answer = await talk(app, [POST], Limits(idle_s=7), stays=True)
+    assert answer.count(b"HTTP/1.1 200") == 1
+    names = [name for name, _ in app.heard[0][1]["headers"]]
+    assert (b"Host" in names) == (way == "h11_pass_raw_headers")
