@@ -12,7 +12,6 @@ import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.trio.run
-import hypercorn.trio.tcp_server
 import structlog
 
 from ark_trio.config import Limits
@@ -23,7 +22,6 @@ from ark_trio.hyper.descriptors import quiet_accept, raise_descriptor_limit
 from ark_trio.hyper.h1 import CarefulH11Protocol
 from ark_trio.hyper.h2 import BoundedBuffer, EndingH2Protocol
 from ark_trio.hyper.idle import EndingContext
-from ark_trio.hyper.inbox import InboxTaskGroup
 from ark_trio.hyper.stream import EndingStream
 
 log = structlog.get_logger()
@@ -55,7 +53,6 @@ def mend_protocols() -> None:
     setattr(hypercorn.protocol, "H11Protocol", CarefulH11Protocol)  # noqa: B010 (not a name that it exports)
     setattr(hypercorn.protocol, "H2Protocol", EndingH2Protocol)  # noqa: B010
     setattr(hypercorn.protocol.h2, "StreamBuffer", BoundedBuffer)  # noqa: B010
-    setattr(hypercorn.trio.tcp_server, "TaskGroup", InboxTaskGroup)  # noqa: B010
     for module in (hypercorn.protocol.h11, hypercorn.protocol.h2):
         setattr(module, "HTTPStream", EndingStream)  # noqa: B010
 
