@@ -127,9 +127,9 @@ class Connection:
         self._writer.lose()
         self._socket.close()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
         """Write a piece of an answer; see `Writer.write`."""
-        await self._writer.write(data)
+        await self._writer.write(data, last=last)
 
     def note(self, *, idle: bool) -> None:
         """Note whether a request runs. What has been lost becomes idle no more: the timer would keep it."""

@@ -41,7 +41,7 @@ class Owner(Protocol):
     def note(self, *, idle: bool) -> None:
         """Whether a request runs."""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool) -> None:
         """Write a piece of an answer."""
 
     async def close(self) -> None:
@@ -153,9 +153,9 @@ class Lane:
             "extensions": {},
         }
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool) -> None:
         """Write a piece of an answer."""
-        await self._owner.write(data)
+        await self._owner.write(data, last=last)
 
     def more_fields(self) -> list[Field]:
         """Return what the server adds to an answer's head."""
@@ -246,7 +246,7 @@ class Request:
             return
         gathered, self._gathered = self._gathered, b""
         self._over = last
-        await self._lane.write(gathered + spell_piece(framing, data, last=last))
+        await self._lane.write(gathered + spell_piece(framing, data, last=last), last=last)
         if last:
             await self._lane.end(self, closes=framing.closes)
 

@@ -59,13 +59,13 @@ class Writer:
         self.lost = False
         """Nothing can be written any more."""
 
-    async def write(self, data: bytes) -> None:
-        """Return once `data` is in the kernel's hands, or the connection is lost. Always a checkpoint."""
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Return once `data` is in the kernel's hands, or the connection is lost. A checkpoint, but perhaps for an answer's `last`."""
         # What HTTP/2 says before it has read anything has nobody yet who empties the buffer; under TLS it can't go out by itself.
-        if self._write_or_keep(data) or not self._chores.going:
-            await trio.lowlevel.checkpoint()
-        else:
+        if not self._write_or_keep(data) and self._chores.going:
             await self.drained()
+        elif not last:
+            await trio.lowlevel.checkpoint()
 
     def push(self, data: bytes) -> bool:
         """Write a chunk of the body; see `Outlet`. h11 is passed over: between two chunks it knows nothing that it must."""
