@@ -257,7 +257,7 @@ class Connection:
                     pass
             if not scope.cancelled_caught:
                 return False
-            if self._idle.idle and not self._handover.waiting:
+            if self._idle.over and not self._handover.waiting:
                 return True
             self._idle.renew()  # a request came just in time
 

@@ -39,13 +39,20 @@ class EndingContext(WorkerContext):
 class IdleDeadline:
     """What runs in `scope` is cancelled when the connection has been idle too long, or the server ends."""
 
-    __slots__ = ("_config", "_termination", "idle", "scope")
+    __slots__ = ("_config", "_termination", "_until", "idle", "scope")
 
     def __init__(self, termination: Termination, config: Any) -> None:
         self.scope = trio.CancelScope()
         self.idle = False
+        self._until = math.inf
         self._termination = termination
         self._config = config
+
+    @property
+    def over(self) -> bool:
+        """It is, and has been too long. The scope may have been cancelled for an idleness before this one."""
+        late = trio.current_time() >= self._until or self._termination.is_set()
+        return self.idle and late
 
     def renew(self) -> None:
         """Begin again with another scope: this one is over, and the connection has turned out to be in use."""
@@ -67,4 +74,4 @@ class IdleDeadline:
         self._termination.idle.add(self.scope)
         # At the server's end protocols close what they have answered. They may still be writing it.
         patience_s = _LAST_S if self._termination.is_set() else self._config.keep_alive_timeout
-        self.scope.deadline = trio.current_time() + patience_s
+        self.scope.deadline = self._until = trio.current_time() + patience_s

@@ -1,6 +1,7 @@
 """Idle connections: closed in time, at once when the server ends, and without a task that waits for either."""
 
 import signal
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -8,6 +9,7 @@ import trio
 import trio.testing
 
 from ark_trio.config import Limits
+from ark_trio.hyper.idle import IdleDeadline, Termination
 from tests.support.fake_engine import MODEL, open_fake_decoder, saying
 from tests.support.stack import RawClient, Stack, open_stack
 from tests.support.wire import chat, post
@@ -37,6 +39,7 @@ def come_late(connection: Any) -> None:
 
     async def take_late(data: bytes) -> bool:
         handover.take = take
+        connection._idle._until = trio.current_time()
         taken = await take(data)
         connection._idle.scope.cancel()
         return bool(taken)
@@ -112,3 +115,19 @@ async def test_a_request_that_comes_as_the_time_is_up_is_answered(
             await client.read_until(b"\r\n\r\n", 2)
             assert 6.9 < await closes_after_s(client) < 7.1
             await stack.assert_as_before()
+
+
+async def test_an_idleness_that_a_request_ended_in_time_is_not_the_next_one_s(
+    autojump_clock: trio.testing.MockClock,
+):
+    """Its scope may have been cancelled in the turn in which the request came, and was answered."""
+    deadline = IdleDeadline(Termination(), SimpleNamespace(keep_alive_timeout=7))
+    deadline.begin()
+    await trio.sleep(7)
+    assert deadline.over
+    deadline.end()
+    assert not deadline.over
+    deadline.begin()
+    assert not deadline.over
+    await trio.sleep(7)
+    assert deadline.over
