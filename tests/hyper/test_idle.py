@@ -121,13 +121,14 @@ async def test_an_idleness_that_a_request_ended_in_time_is_not_the_next_one_s(
     autojump_clock: trio.testing.MockClock,
 ):
     """Its scope may have been cancelled in the turn in which the request came, and was answered."""
-    deadline = IdleDeadline(Termination(), SimpleNamespace(keep_alive_timeout=7))
+    deadline, seen = IdleDeadline(Termination(), SimpleNamespace(keep_alive_timeout=7)), []
     deadline.begin()
     await trio.sleep(7)
-    assert deadline.over
+    seen.append(deadline.over)
     deadline.end()
-    assert not deadline.over
+    seen.append(deadline.over)
     deadline.begin()
-    assert not deadline.over
+    seen.append(deadline.over)
     await trio.sleep(7)
-    assert deadline.over
+    seen.append(deadline.over)
+    assert seen == [True, False, False, True]
