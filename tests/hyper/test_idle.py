@@ -132,3 +132,17 @@ async def test_an_idleness_that_a_request_ended_in_time_is_not_the_next_one_s(
     await trio.sleep(7)
     seen.append(deadline.over)
     assert seen == [True, False, False, True]
+
+
+async def test_the_server_s_end_has_nothing_to_say_to_connections_that_are_gone(
+    autojump_clock: trio.testing.MockClock,
+):
+    """Of each that was idle when its client left, the scope would be kept as long as the server."""
+    async with open_fake_decoder(saying("a")) as decoder:
+        async with open_stack(decoder.settings()) as stack:
+            idle = cast(Any, stack.server)._context.terminated.idle
+            client = await asked(stack)
+            assert len(idle) == 1
+            await client.stream.aclose()
+            await trio.sleep(0.1)
+            assert not idle
