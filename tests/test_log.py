@@ -87,6 +87,13 @@ def test_a_value_that_json_lacks_never_costs_the_event(capsys, value):
     assert line["event"].strip("'") == "odd_value"
 
 
+def test_keys_that_are_no_text_are_spelled_and_cost_the_line_nothing_else(capsys):
+    configure()
+    structlog.get_logger().info("counted", by_status={200: 1, None: "é"})
+    (line,) = lines(capsys)
+    assert line["by_status"] == {"200": 1, "null": "é"}
+
+
 def test_events_below_the_level_are_dropped_also_for_libraries(capsys):
     configure(level="warning")
     structlog.get_logger().info("quiet")

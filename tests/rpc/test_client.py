@@ -176,7 +176,7 @@ async def test_cancelling_resets_the_engines_call_at_once(
             await engine.until(lambda: engine.ended == ["cancelled"])
         assert codes[0] is ErrorCodes.CANCEL
         # Nothing of the call is left on the connection.
-        assert not any(c.processor.streams for c in channel._grpc.connections)
+        assert not any(c.processor.streams or c._inlets for c in channel._grpc.connections)
 
 
 async def test_one_unread_stream_does_not_stop_the_others():
