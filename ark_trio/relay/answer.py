@@ -48,7 +48,8 @@ async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
     spelling = Spelling(steps, answer)
     push = Push(steps, spelling, outlet) if outlet is not None else None
     try:
-        yield KEEP_ALIVE if begin is None else begin
+        # Never nothing: the answer's head goes out with it, and what is pushed would go ahead of it.
+        yield begin or KEEP_ALIVE
         del begin
         while True:
             if push is not None and steps.begun and not await push.run(keep_alive_s):
