@@ -189,6 +189,14 @@ class GrpcSettings:
         at_least=65535,
         at_most=2**31 - 1,
     )
+    gather_s: Seconds = setting(
+        0.02,
+        "The longest that engines' tokens may gather where the gateway is short of processor time; 0: never.",
+        name="grpc_gather_s",
+        at_least=0,
+        at_most=0.02,
+        roles=_PROXY,
+    )
     ping_s: Seconds = setting(
         30.0,
         "Time between two pings of a connection.",

@@ -231,6 +231,11 @@ LOOP_LAG: Final = Metric(
     help="How late the event loop woke a task that sleeps a quarter of a second at a time.",
     bounds=_OWN_S,
 )
+GATHERING: Final = Metric(
+    name="ark_gather_seconds",
+    kind="gauge",
+    help="How long engines' tokens gather now, for want of processor time (grpc.gather_s); 0: not at all.",
+)
 GC_PAUSE: Final = Metric(
     name="ark_gc_pause_seconds",
     kind="histogram",

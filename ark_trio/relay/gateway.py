@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ark_trio.access.admission import Admission
 from ark_trio.access.key_file import open_keyring
@@ -24,6 +24,7 @@ from ark_trio.relay.ask import Ask
 from ark_trio.relay.attempts import Attempts
 from ark_trio.relay.bodies import Bodies
 from ark_trio.relay.book import Book
+from ark_trio.relay.pressure import Pressure
 from ark_trio.relay.siblings import ALONE, Siblings
 from ark_trio.rpc.bridge import open_bridge
 from ark_trio.rpc.mailbox import FailingSink
@@ -78,6 +79,7 @@ class Gateway:
     aside: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
     """Allows a thread, one at a time, for what takes longer than streams can wait: parsing and spelling large requests."""
     bodies: Bodies = field(factory=Bodies)
+    pressure: Pressure = field(factory=Pressure)
     _arriving: set[trio.CancelScope] = field(factory=set)
     """Of requests whose bodies have not come in full."""
     _open: set[FailingSink[Message]] = field(factory=set)
@@ -101,7 +103,9 @@ class Gateway:
         self.attempts.most = fleet.retries
         self.attempts.budget.share = fleet.retry_percent / 100
         self.attempts.budget.per_s = fleet.retries_per_s
-        self.roster.apply(plan)
+        self.pressure.most_s = settings.grpc.gather_s
+        options = evolve(plan.options, gather_s=self.pressure.window_s)
+        self.roster.apply(evolve(plan, options=options))
 
     @property
     def busy(self) -> bool:
@@ -193,6 +197,7 @@ async def open_gateway(
         )
         gateway.apply(settings)
         tasks.start_soon(watch_lag, gateway.book.tally)
+        tasks.start_soon(gateway.pressure.watch)
         tasks.start_soon(gateway.book.keep_rates)
         with trio.move_on_after(FIRST_LOOK_S):
             await gateway.roster.first_look()

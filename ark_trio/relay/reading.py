@@ -24,6 +24,7 @@ def take_reading(gateway: Gateway) -> Reading:
         metrics.MAX_WAITING: limits.max_waiting,
         metrics.READY: gateway.fleet.ready and not gateway.leaving,
         metrics.DRAINING: gateway.leaving,
+        metrics.GATHERING: gateway.pressure.window_s(),
         metrics.TASKS: trio.lowlevel.current_statistics().tasks_living,
         metrics.START_TIME: gateway.started_at,
     }

@@ -7,6 +7,7 @@ size, and ends all streams at once when the server says GOAWAY, which asks only 
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import structlog
@@ -43,6 +44,8 @@ class ChannelOptions:
     """HTTP/2 window of the connection, opened again as data arrives, so that no unread stream can close it."""
     ping_s: float = 30.0
     ping_timeout_s: float = 10.0
+    gather_s: Callable[[], float] = lambda: 0.0
+    """Tells how long to let pass between two reads, so that more comes in one; asked after each. Not by TLS."""
     tls: ssl.SSLContext | None = None
     """None: plaintext."""
     server_name: str | None = None
@@ -134,6 +137,7 @@ class LimitedChannel(Channel):
             Handler(),
             self._config,
             self._h2_config,
+            gather_s=self.options.gather_s,
             on_lost=self._on_lost,
             on_released=self._on_released,
         )

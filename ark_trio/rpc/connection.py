@@ -37,6 +37,8 @@ from ark_trio.rpc.inlet import Inlet
 log = structlog.get_logger()
 
 _READ_BYTES = 64 << 10
+GATHERING_STREAMS = 64
+"""So many answers at once make it worth a pause to read what comes for several of them together."""
 MAX_CONTROL_PER_S = 1000
 """Frames of a connection that belong to no call: some ten pings a second are the most that engines have to say."""
 
@@ -47,10 +49,12 @@ class ClientProtocol(H2Protocol):
     def __init__(
         self,
         *args: Any,
+        gather_s: Callable[[], float],
         on_lost: Callable[["ClientProtocol"], None],
         on_released: Callable[[], None],
     ) -> None:
         super().__init__(*args)
+        self._gather_s = gather_s
         self._on_lost = on_lost
         self._on_released = on_released
         self.transport: asyncio.Transport
@@ -131,6 +135,17 @@ class ClientProtocol(H2Protocol):
             except Exception:
                 log.exception("engine_connection_crashed")
                 self.transport.abort()
+            # After a read and not before: what comes after a silence is not held up.
+            if (pause_s := self._pause_s(len(data))) > 0:
+                await trio.sleep(pause_s)
+
+    def _pause_s(self, size: int) -> float:
+        """Return how long to let tokens gather after a read of `size` bytes: where many streams bring little at a time, so that it pays.
+
+        An engine that waits for us, with full windows or for the next of a few requests, would only wait longer.
+        """
+        many = len(self._inlets) >= GATHERING_STREAMS
+        return self._gather_s() if many and size < _READ_BYTES // 2 else 0.0
 
     def data_received(self, data: bytes) -> None:
         """Give each frame to its call, or to h2."""

@@ -320,6 +320,14 @@ async def _the_loop_is_blocked(name: str) -> None:
         assert 0.3 < await bench.value(f"{name}_sum") - late < 0.7
 
 
+@moves("ark_gather_seconds")
+async def _processor_time_is_short(name: str) -> None:
+    async with open_bench(script()) as bench:
+        assert await bench.value(name) == 0
+        bench.client.web.gateway.pressure.see(1.0)
+        assert await bench.value(name) == 0.01
+
+
 @moves("ark_gc_pause_seconds")
 async def _garbage_is_collected(name: str) -> None:
     async with open_bench(script()) as bench:

@@ -39,7 +39,10 @@ async def test_what_another_socket_brings_under_the_same_number_is_not_read(
     with engine, ours, client, accepted:
         transport = FakeTransport()
         protocol = ClientProtocol(
-            *[None] * 3, on_lost=lambda _protocol: None, on_released=lambda: None
+            *[None] * 3,
+            gather_s=lambda: 0.0,
+            on_lost=lambda _protocol: None,
+            on_released=lambda: None,
         )
         protocol.transport = transport  # type: ignore[assignment]  # all that the reader needs
         taken: list[bytes] = []

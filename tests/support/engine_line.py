@@ -83,6 +83,7 @@ class Side:
             Handler(),
             config.__for_client__(),
             _h2_config(strict=self.strict),
+            gather_s=lambda: 0.0,
             on_lost=lambda _protocol: None,
             on_released=lambda: None,
         )
