@@ -18,7 +18,7 @@ _THEN_EACH: Final = 32
 
 
 class MessageReader:
-    """Reads an engine's messages. A shape costs twice its message's length in memory; one a length is kept."""
+    """Reads an engine's messages. A shape costs twice its message's length in memory; one a length is kept, and one of ends."""
 
     def __init__(self) -> None:
         self._shapes: dict[int, Shape] = {}
