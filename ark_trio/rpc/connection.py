@@ -1,8 +1,8 @@
 """One HTTP/2 connection to an engine, below grpclib: what is read goes to the calls, and GOAWAY lets them finish.
 
 h2 takes 8 µs for a DATA frame, and nearly every frame that an engine sends is one with a whole message. Those of calls that run
-are cut out of what was read right here and given to the call's `Inlet`; h2 gets everything else, in order. The books of flow
-control stay h2's: what arrived is told to it in sums.
+are cut out of what was read right here and given to the call's `Inlet`; header blocks that h2 has read before pass it too (`blocks.py`);
+it gets everything else, in order. The books of flow control stay h2's: what arrived is told to it in sums.
 """
 
 import asyncio
