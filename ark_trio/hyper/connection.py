@@ -113,7 +113,9 @@ class Connection:
         except Exception:
             log.exception("connection_crashed")
         except BaseExceptionGroup as group:
-            _, others = group.split(Exception)
+            crashes, others = group.split(Exception)
+            if crashes is not None:
+                log.error("connection_crashed", exc_info=crashes)
             if others is not None:
                 raise others from group
         finally:
