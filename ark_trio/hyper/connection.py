@@ -115,7 +115,7 @@ class Connection:
         except BaseExceptionGroup as group:
             crashes, others = group.split(Exception)
             if crashes is not None:
-                log.error("connection_crashed", exc_info=crashes)
+                log.exception("connection_crashed", exc_info=crashes)
             if others is not None:
                 raise others from group
         finally:
