@@ -105,7 +105,7 @@ class Handover:
 
     def _lane_is_free(self) -> bool:
         """Whether what comes next may be the lane's: the protocol, if there is one, is between two requests."""
-        if self._lane.busy or self._protocol is None:
+        if self._lane.busy or self._lane.over or self._protocol is None:
             return True
         protocol = self._protocol.protocol
         if not isinstance(protocol, CarefulH11Protocol) or not protocol.between_requests:

@@ -61,6 +61,7 @@ class Lane:
         "_request",
         "_scope",
         "_terminated",
+        "over",
         "served",
     )
 
@@ -84,6 +85,8 @@ class Lane:
         self._free = Bell()
         self.served = 0
         """Requests so far, of both ways."""
+        self.over = False
+        """The connection ends: what still comes is for nobody."""
         # What hypercorn's part does beside, for whoever has it so.
         self._open = not (
             config.accesslog
@@ -105,6 +108,8 @@ class Lane:
 
     def take(self, data: bytes) -> int:
         """Take what was read, at the beginning of `data`, and return how much of it; 0: nothing can be taken here or now."""
+        if self.over:
+            return len(data)  # behind the last answer nothing counts
         if self._request is not None:
             return self._request.take_body(data)
         # The last request of a connection says so, which is the other way's to say.
@@ -133,6 +138,7 @@ class Lane:
 
     def lose(self) -> None:
         """The connection is lost."""
+        self.over = True
         if self._request is not None:
             self._request.leave()
             self._request = None
@@ -168,6 +174,7 @@ class Lane:
         request.leave()
         closes = closes or bool(request.body_left) or self._terminated()
         if closes:
+            self.over = True
             await self._owner.close()
         self._request = None
         if not closes:

@@ -210,6 +210,17 @@ def test_a_connection_takes_no_more_requests_than_are_allowed_of_both_ways_toget
         assert answer.lower().count(b"connection: close") == 1
 
 
+@pytest.mark.parametrize("script", [SCRIPTS["nothing"], SCRIPTS["leaving"]], ids=["crash", "close"])
+def test_nothing_behind_an_answer_that_ends_the_connection_is_begun(
+    script: tuple[dict[str, Any], ...],
+):
+    """Whether the reading task or the one that hands over has its turn first is a matter of chance."""
+    for requests in ([GET + GET], [GET + CHUNKED], [GET, GET], [GET + GET[:9], GET[9:]]):
+        for _ in range(20):
+            app, _ = both_ways([script], requests)
+            assert len([one for one in app.heard if one[0] == "scope"]) == 1
+
+
 def test_an_answer_before_the_body_is_there_ends_the_connection():
     request = POST.replace(b": 5", b": 50")
     _, answer = both_ways([SCRIPTS["whole"]], [request, b"x" * 45, GET], reads=False)
