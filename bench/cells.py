@@ -45,8 +45,8 @@ CELLS = (
         direct=True,
     ),
     Cell(name="backlog", load="backlog", arguments={"streams": 32, "tokens": 600}, regimes=GRPC),
-    Cell(name="short_stream", load="short", arguments=_short(240, stream=True), regimes=GRPC),
-    Cell(name="short_whole", load="short", arguments=_short(240, stream=False), regimes=GRPC),
+    Cell(name="short_stream", load="short", arguments=_short(800, stream=True), regimes=GRPC),
+    Cell(name="short_whole", load="short", arguments=_short(800, stream=False), regimes=GRPC),
     Cell(
         name="burst",
         load="burst",
