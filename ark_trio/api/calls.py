@@ -1,7 +1,7 @@
 """What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TypeVar, cast
 
 import structlog
@@ -17,10 +17,11 @@ from ark_trio.protocol.ark_message import Message
 from ark_trio.protocol.reading import Reading, ReasoningMark
 from ark_trio.protocol.several import Numbered
 from ark_trio.protocol.tool_text import MARKED, Syntax
-from ark_trio.relay.answer import Fold, fold_answer, stream_answer
+from ark_trio.relay.answer import stream_answer
 from ark_trio.relay.ask import Ask, Encode
 from ark_trio.relay.several import open_parts
 from ark_trio.relay.steps import Decoder, Steps, StreamEncoder
+from ark_trio.relay.whole import Whole
 from ark_trio.rpc.client import Response as ArkResponse
 from ark_trio.rpc.mailbox import Mailbox
 
@@ -147,8 +148,8 @@ async def open_several_steps(
         RateLimited: the request's key has asked enough.
     """
     await _claim(here, asks)
-    mailbox, parts = open_parts(len(asks))
-    for ask, part in zip(asks, parts, strict=True):
+    mailbox: Mailbox[Numbered] = Mailbox()
+    for ask, part in zip(asks, open_parts(len(asks), mailbox), strict=True):
         here.start(here.gateway.run_call, ask, part)
     return Steps(mailbox, decoder, here.gateway.settings.limits, here.record)
 
@@ -172,6 +173,29 @@ async def reply_with_stream(here: Exchange, steps: Steps[M], answer: StreamEncod
     return Reply(200, [*STREAM_HEADERS], cast(AsyncGenerator[bytes, None], body))
 
 
-async def reply_with_whole(steps: Steps[M], answer: Fold) -> Reply:
-    """Answer in one piece."""
-    return json_reply(await fold_answer(steps, answer))
+async def reply_with_whole(here: Exchange, ask: Ask, answer: Whole[Message]) -> Reply:
+    """Make a call in the request's own task, and answer in one piece.
+
+    Raises:
+        ArkError: it failed; `RateLimited`: the request's key has asked enough.
+    """
+    await _claim(here, (ask,))
+    return json_reply(await answer.run(partial(here.gateway.run_call, ask, answer)))
+
+
+async def reply_with_several(here: Exchange, asks: Sequence[Ask], answer: Whole[Numbered]) -> Reply:
+    """As `reply_with_whole`, by several calls."""
+    await _claim(here, asks)
+    parts = open_parts(len(asks), answer)
+    runs = [partial(here.gateway.run_call, *each) for each in zip(asks, parts, strict=True)]
+    return json_reply(await answer.run(partial(_run_all, runs)))
+
+
+async def _run_all(runs: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Make calls, all at once; where there is one, as nearly always, in this task."""
+    if len(runs) == 1:
+        await runs[0]()
+        return
+    async with trio.open_nursery() as nursery:
+        for run in runs:
+            nursery.start_soon(run)

@@ -24,6 +24,7 @@ from ark_trio.protocol.chat_fold import ChatFold
 from ark_trio.protocol.chat_request import parse_chat
 from ark_trio.protocol.chat_stream import ChatStream
 from ark_trio.protocol.prefix import conversation_key, conversation_tokens
+from ark_trio.relay.whole import Whole
 
 routes = Routes()
 
@@ -32,7 +33,7 @@ routes = Routes()
 async def create_chat_completion(here: Exchange) -> Reply:
     """Answer a conversation.
 
-    The backend call runs in the request's nursery; what it brings comes back through its mailbox.
+    The call for a stream runs in the request's nursery, and what it brings comes back through its mailbox.
     """
     chat = await read_json(here, parse_chat)
     names = partial(callers_names, chat.params, PARAMETERS)
@@ -47,13 +48,14 @@ async def create_chat_completion(here: Exchange) -> Reply:
         prompt_tokens=conversation_tokens(chat.messages),
         max_tokens=chat.max_tokens,
     )
-    steps = await open_steps(here, ask, decoder)
     answer_id, created = f"chatcmpl-{new_id()}", int(time.time())
     if not chat.stream:
         fold = ChatFold(
             id=answer_id, created=created, model=chat.model, n=chat.n, functions=chat.functions
         )
-        return await reply_with_whole(steps, fold)
+        whole = Whole(decoder, fold, here.gateway.settings.limits, here.record)
+        return await reply_with_whole(here, ask, whole)
+    steps = await open_steps(here, ask, decoder)
     answer = ChatStream(
         id=answer_id,
         created=created,

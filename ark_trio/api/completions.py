@@ -8,8 +8,8 @@ from ark_trio.api.calls import (
     ask_for,
     note_request,
     open_several_steps,
+    reply_with_several,
     reply_with_stream,
-    reply_with_whole,
 )
 from ark_trio.api.exchange import Exchange
 from ark_trio.api.replies import Reply
@@ -24,6 +24,7 @@ from ark_trio.protocol.completion_stream import CompletionStream
 from ark_trio.protocol.prefix import prompt_key, prompt_tokens
 from ark_trio.protocol.reading import Reading
 from ark_trio.protocol.several import SeveralAnswers
+from ark_trio.relay.whole import Whole
 
 routes = Routes()
 
@@ -40,22 +41,19 @@ async def create_completion(here: Exchange) -> Reply:
         separate_reasoning=False,
         top_logprobs=asked.shown_logprobs,
     )
-    steps = await open_several_steps(
-        here,
-        [
-            ask_for(
-                here,
-                asked.model,
-                partial(encode_completion, asked, prompt),
-                batch=asked.batch,
-                key=prompt_key(prompt),
-                prompt_tokens=prompt_tokens(prompt),
-                max_tokens=asked.max_tokens,
-            )
-            for prompt in asked.prompts
-        ],
-        SeveralAnswers(reading, prompts=prompts, choices=asked.best_of),
-    )
+    asks = [
+        ask_for(
+            here,
+            asked.model,
+            partial(encode_completion, asked, prompt),
+            batch=asked.batch,
+            key=prompt_key(prompt),
+            prompt_tokens=prompt_tokens(prompt),
+            max_tokens=asked.max_tokens,
+        )
+        for prompt in asked.prompts
+    ]
+    decoder = SeveralAnswers(reading, prompts=prompts, choices=asked.best_of)
     answer_id, created = f"cmpl-{new_id()}", int(time.time())
     if not asked.stream:
         fold = CompletionFold(
@@ -67,7 +65,9 @@ async def create_completion(here: Exchange) -> Reply:
             generated=asked.best_of,
             alternatives=asked.alternatives,
         )
-        return await reply_with_whole(steps, fold)
+        whole = Whole(decoder, fold, here.gateway.settings.limits, here.record)
+        return await reply_with_several(here, asks, whole)
+    steps = await open_several_steps(here, asks, decoder)
     answer = CompletionStream(
         id=answer_id,
         created=created,

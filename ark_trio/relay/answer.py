@@ -1,13 +1,12 @@
-"""From a call's mailbox to a client's answer: the stream and its non-streaming fold."""
+"""From a call's mailbox to a client's answer, streamed."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
 from ark_trio.errors import ArkError, InternalError
 from ark_trio.protocol.sse import KEEP_ALIVE
-from ark_trio.protocol.step import Step
 from ark_trio.relay.push import Outlet, Push
 from ark_trio.relay.record import Record
 from ark_trio.relay.spelling import Spelling
@@ -20,16 +19,6 @@ M = TypeVar("M")
 
 class LastPiece(bytes):
     """The end of a stream: nothing follows it."""
-
-
-class Fold(Protocol):
-    """Collects an answer in one piece, one a family of APIs."""
-
-    def feed(self, step: Step) -> None:
-        """Take one step."""
-
-    def result(self) -> dict[str, Any]:
-        """Return the answer."""
 
 
 async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
@@ -69,14 +58,3 @@ async def stream_answer(  # noqa: ASYNC900 (yields data and holds nothing)
         record.end(crash.outcome)  # ours, so no decoder is told
         last = answer.fail(crash)
     yield LastPiece(last)
-
-
-async def fold_answer(steps: Steps[M], answer: Fold) -> dict[str, Any]:
-    """Return the whole answer as one object.
-
-    Raises:
-        ArkError: the call failed, at whatever token.
-    """
-    await steps.take_all(answer.feed)
-    answer.feed(steps.flush())
-    return answer.result()

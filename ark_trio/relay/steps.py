@@ -1,14 +1,14 @@
 """What an engine says, step by step, under the limits in time."""
 
 import math
-from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import trio
 
 from ark_trio.config import Limits
-from ark_trio.errors import ArkError, BadBackend, DeadlineExceeded
+from ark_trio.errors import ArkError, BadBackend
 from ark_trio.protocol.step import Step
+from ark_trio.relay.patience import Patience, too_slow
 from ark_trio.relay.record import Record
 from ark_trio.rpc.mailbox import Mailbox, Tap
 
@@ -42,19 +42,22 @@ class StreamEncoder(Protocol):
 class Steps(Generic[M]):
     """What the engine says, step by step, under the limits in time."""
 
-    __slots__ = ("_decoder", "_limits", "_mailbox", "_record", "_waiting_since", "begun")
+    __slots__ = ("_decoder", "_mailbox", "_patience", "_record", "_waiting_since")
 
     def __init__(
         self, mailbox: Mailbox[M], decoder: Decoder[M], limits: Limits, record: Record
     ) -> None:
         self._mailbox = mailbox
         self._decoder = decoder
-        self._limits = limits
+        self._patience = Patience(limits, record)
         self._record = record
-        self.begun = False
-        """The engine has said something."""
         self._waiting_since: float | None = record.started
         """None: the last batch has been taken and nobody waits; what the client's pace costs is not the engine's fault."""
+
+    @property
+    def begun(self) -> bool:
+        """The engine has said something."""
+        return self._patience.begun
 
     async def take(self, patience_s: float = math.inf) -> list[Step] | None:
         """Return all steps that wait, at least one; `[]` at the end; None when `patience_s` passed in silence.
@@ -70,41 +73,19 @@ class Steps(Generic[M]):
         now = trio.current_time()
         if self._waiting_since is None:
             self._waiting_since = now
-        deadline, code = self._deadline(self._waiting_since)
+        deadline, code = self._patience.deadline(self._waiting_since)
         with trio.CancelScope(deadline=min(deadline, now + patience_s)):
             return await self._take()
         if trio.current_time() >= deadline:
-            raise DeadlineExceeded(_TOO_SLOW[code], code=code)
+            raise too_slow(code)
         return None
-
-    async def take_all(self, hand_on: Callable[[Step], None]) -> None:
-        """Hand every step on until the end. As `take` again and again, but with one timer, which is put forward.
-
-        Raises:
-            ArkError: as `take`.
-        """
-        while True:
-            with trio.CancelScope() as timer:
-                while True:
-                    if self._waiting_since is None:
-                        self._waiting_since = trio.current_time()
-                    deadline, code = self._deadline(self._waiting_since)
-                    timer.deadline = deadline
-                    messages = await self._take()
-                    if not messages:
-                        return
-                    for message in messages:
-                        hand_on(self.read(message))
-            if trio.current_time() >= deadline:
-                raise DeadlineExceeded(_TOO_SLOW[code], code=code)
-            # Something came in the very turn in which the timer ran out; it has done so for good, so another is needed.
 
     async def _take(self) -> list[M]:
         """Return all messages that wait, or `[]` at the end; the caller bounds the time."""
         messages = await self._mailbox.take()
         self._waiting_since = None
         if messages:
-            self.begun = True
+            self._patience.begun = True
             self._record.arrive(len(messages), self._mailbox.arrived, trio.current_time())
         elif not self.begun:
             raise BadBackend("The engine ended the answer before it began.")
@@ -123,7 +104,7 @@ class Steps(Generic[M]):
         self._waiting_since = heard
         with self._mailbox.tapped(tap):
             while True:
-                deadline, code = self._deadline(heard)
+                deadline, code = self._patience.deadline(heard)
                 quiet_until = max(quiet_since, heard) + patience_s
                 with trio.CancelScope(deadline=min(deadline, quiet_until)):
                     await self._mailbox.stirred()
@@ -131,8 +112,8 @@ class Steps(Generic[M]):
                     return True
                 # What came meanwhile has moved both limits; no timer was set anew for it.
                 heard, now = self._waiting_since or heard, trio.current_time()
-                if now >= self._deadline(heard)[0]:
-                    raise DeadlineExceeded(_TOO_SLOW[code], code=code)
+                if now >= self._patience.deadline(heard)[0]:
+                    raise too_slow(code)
                 if now >= max(quiet_since, heard) + patience_s:
                     return False
 
@@ -151,19 +132,3 @@ class Steps(Generic[M]):
     def flush(self) -> Step:
         """Return what the decoder still held when the stream ended."""
         return self._decoder.end()
-
-    def _deadline(self, waiting_since: float) -> tuple[float, str]:
-        if self.begun:
-            next_token = (waiting_since + self._limits.between_tokens_s, "token_timeout")
-        else:
-            next_token = (waiting_since + self._limits.first_token_s, "first_token_timeout")
-        if self._limits.total_s is None:
-            return next_token
-        return min(next_token, (self._record.started + self._limits.total_s, "total_timeout"))
-
-
-_TOO_SLOW = {
-    "first_token_timeout": "The engine did not begin to answer in time.",
-    "token_timeout": "The engine stopped answering.",
-    "total_timeout": "The answer took longer than is allowed.",
-}

@@ -1,7 +1,7 @@
 """One gRPC call to an engine, owned by the Trio task that makes it.
 
 grpclib and h2 keep the connection and read its frames; a call is a stream among grpclib's. grpclib's own calls are asyncio tasks,
-woken for each thing that comes, at 40 µs a time. This one is woken for the head of the answer, a full sink, and the end.
+woken for each thing that comes, at 40 µs a time. This one is woken for a head that is not plainly good, a full sink, and the end.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 M = TypeVar("M")
 Metadata = Sequence[tuple[str, str]]
 Headers = list[tuple[str, str]]
+_GRPC = (GRPC_CONTENT_TYPE, f"{GRPC_CONTENT_TYPE}+proto")
 
 
 class Letter:
@@ -52,6 +53,7 @@ class Call(Generic[M]):
     __slots__ = (
         "_broken",
         "_channel",
+        "_good",
         "_h2",
         "_protocol",
         "_room_scope",
@@ -79,6 +81,8 @@ class Call(Generic[M]):
         self._sink = sink
         self._h2 = protocol.h2
         self._stirred = Bell()
+        self._good = False
+        """The answer's head is, and messages go to the sink."""
         self._broken: StreamTerminatedError | None = None
         self._room_scope: trio.CancelScope | None = None
         self.id: int = self._h2.get_next_available_stream_id()
@@ -98,8 +102,11 @@ class Call(Generic[M]):
     # The connection's side, in grpclib's words.
 
     def set(self) -> None:
-        """Something has come that the owner may wait for."""
-        self._stirred.ring()
+        """Something has come. A good head is seen to here, so that what follows it in the same read does not wait for the owner."""
+        if not self._good and self.headers is not None and _is_good(dict(self.headers)):
+            self._begin()
+        else:
+            self._stirred.ring()
 
     def __ended__(self) -> None:
         self.buffer.eof()
@@ -158,9 +165,10 @@ class Call(Generic[M]):
     async def _receive(self) -> None:
         while self.headers is None:
             await self._stir()
-        if self._check_head(dict(self.headers)):
-            return
-        self.buffer.resume()
+        if not self._good:
+            if self._check_head(dict(self.headers)):
+                return
+            self._begin()
         while not self.buffer.finished():
             if self.buffer.full:
                 await self._room()
@@ -170,6 +178,10 @@ class Call(Generic[M]):
         while self.trailers is None:
             await self._stir()
         _check_status(self.trailers)
+
+    def _begin(self) -> None:
+        self._good = True
+        self.buffer.resume()
 
     def _check_head(self, headers: Mapping[str, str]) -> bool:
         """Look at the answer's head; True: it is all of the answer."""
@@ -213,12 +225,18 @@ class Call(Generic[M]):
         self._protocol.connection.flush()
 
 
+def _is_good(head: Mapping[str, str]) -> bool:
+    """Whether an answer begins as answers do. What is not so is looked at by `_check_head`, which says why."""
+    good = head.get(":status") == "200" and head.get("content-type") in _GRPC
+    return good and "grpc-status" not in head
+
+
 def _check_http(headers: Mapping[str, str]) -> None:
     status, kind = headers.get(":status"), headers.get("content-type", "")
     if status != "200":
         known = _H2_TO_GRPC_STATUS_MAP.get(str(status), Status.UNKNOWN)
         raise GRPCError(known, f"Received :status = {status!r}")
-    if kind not in (GRPC_CONTENT_TYPE, f"{GRPC_CONTENT_TYPE}+proto"):
+    if kind not in _GRPC:
         raise GRPCError(Status.UNKNOWN, f"Invalid content-type: {kind!r}")
 
 
