@@ -68,6 +68,7 @@ class Connection:
         "_idle",
         "_limits",
         "_lingering",
+        "_new",
         "_plain",
         "_read_all",
         "_socket",
@@ -95,6 +96,8 @@ class Connection:
         self._idle = IdleDeadline(context.terminated, config)
         self._handover: Handover
         self._lingering = False
+        self._new = True
+        """Nothing has been read."""
         self._read_all = Bell()
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -276,9 +279,12 @@ class Connection:
         """Read once; nothing: no more will come."""
         if not self._plain:
             return bytes(await self.stream.receive_some(_READ_BYTES))
-        # Trio's own `recv` first tries to, in vain here, and takes four calls more.
+        # Trio's own `recv` first tries to, in vain but for the first time, and takes four calls more.
         while self._socket.fileno() != -1:  # else another task has closed it
-            await trio.lowlevel.wait_readable(self._socket.fileno())
+            if self._new:  # who has come has often sent already
+                self._new = False
+            else:
+                await trio.lowlevel.wait_readable(self._socket.fileno())
             # Asked anew: it may just have been closed, and its number be another connection's.
             with suppress(BlockingIOError):
                 return os.read(self._socket.fileno(), _READ_BYTES)

@@ -67,9 +67,10 @@ class Door:
         """Let a connection in, or say why not. It is idle until it says otherwise."""
         if address and self._by_address[address] >= self.limits.max_connections_per_address:
             return self._refuse(Overloaded("There are too many connections from your address."))
-        if self.inside >= self.places:
+        places = self.places
+        if self.inside >= places:
             self._make_room()
-        if self.inside >= self.places:
+        if self.inside >= places:
             return self._refuse(Unavailable("There are too many connections."))
         self.entered += 1
         self._addresses[guest] = address

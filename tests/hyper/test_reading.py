@@ -3,6 +3,7 @@
 import socket
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -106,3 +107,27 @@ async def test_a_request_that_begins_as_its_client_is_found_gone_is_told_so():
                     await trio.testing.wait_all_tasks_blocked()
                     assert not running
                     nursery.cancel_scope.cancel()
+
+
+async def test_who_has_sent_before_it_is_served_is_read_at_once(monkeypatch: pytest.MonkeyPatch):
+    """Its socket is waited for once only, for what comes behind the request."""
+
+    async def app(_scope: Any, _receive: Any, send: Any, *_rest: Any) -> None:
+        head = [(b"content-length", b"0"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 204, "headers": head})
+        await send({"type": "http.response.body", "body": b""})
+
+    waits: list[int] = []
+    wait = trio.lowlevel.wait_readable
+
+    async def count(sock: Any) -> None:
+        waits.append(sock)
+        await wait(sock)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", count)
+    client, server_end = socket.socketpair()
+    with client:
+        client.send(STRANGERS)
+        await connection_of(app, server_end)
+        assert client.recv(1000).startswith(b"HTTP/1.1 204")
+    assert len(waits) == 1
