@@ -22,6 +22,9 @@ class Cell:
     """The decoder is read directly too: what a gateway adds is told against that."""
     rounds: int = 5
     """At most."""
+    turns: int = 1
+    """How often the stacks take turns within a round, whose figures are the medians: a machine that is slow for a second hits a short load
+    of one stack whole, and of the next not at all."""
     fresh: bool = False
     """Each stack is started anew: memory that an earlier load left would hide this one's."""
 
@@ -35,7 +38,13 @@ def _short(requests: int, *, stream: bool) -> dict[str, Any]:
 
 
 CELLS = (
-    Cell(name="first", load="first", arguments={"requests": 65, "tokens": 4}, direct=True),
+    Cell(
+        name="first",
+        load="first",
+        arguments={"requests": 45, "tokens": 4},
+        direct=True,
+        turns=3,
+    ),
     Cell(name="paced100", load="paced", arguments=_paced(100, 20), direct=True),
     Cell(
         name="paced300",
@@ -45,8 +54,20 @@ CELLS = (
         direct=True,
     ),
     Cell(name="backlog", load="backlog", arguments={"streams": 32, "tokens": 600}, regimes=GRPC),
-    Cell(name="short_stream", load="short", arguments=_short(800, stream=True), regimes=GRPC),
-    Cell(name="short_whole", load="short", arguments=_short(800, stream=False), regimes=GRPC),
+    Cell(
+        name="short_stream",
+        load="short",
+        arguments=_short(400, stream=True),
+        regimes=GRPC,
+        turns=3,
+    ),
+    Cell(
+        name="short_whole",
+        load="short",
+        arguments=_short(400, stream=False),
+        regimes=GRPC,
+        turns=3,
+    ),
     Cell(
         name="burst",
         load="burst",

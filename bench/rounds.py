@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bench.cells import HTTP, STEPS, WAYS, Cell
 from bench.stacks.lineup import Running, Stack, pin, running_decoder, running_stack
@@ -82,16 +83,21 @@ class _Turn:
         server = {max(everywhere)} if self._how == "pinned" else everywhere
         client = rest if self._how == "pinned" else everywhere
         pin(self._decoder.pid, client)
-        for stack in stacks:
-            if self._cell.fresh:
+        if self._cell.fresh:
+            for stack in stacks:
                 with running_stack(stack, self._decoder) as fresh:
                     pin(fresh.pid, server)
                     yield self._load(fresh, client, start_s=fresh.start_s)
-            else:
-                pin(running[stack.name].pid, server)
-                yield self._load(running[stack.name], client)
-        if self._cell.direct:
-            yield self._load(self._decoder, client, direct=True)
+            return
+        for served in running.values():
+            pin(served.pid, server)
+        samples: list[Sample] = []
+        for _ in range(self._cell.turns):
+            samples += [self._load(running[stack.name], client) for stack in stacks]
+            if self._cell.direct:
+                samples.append(self._load(self._decoder, client, direct=True))
+        for place in range(len(samples) // self._cell.turns):
+            yield merged(samples[place :: len(samples) // self._cell.turns])
 
     def _load(
         self, served: Running, cpus: set[int], *, direct: bool = False, **more: float
@@ -113,6 +119,24 @@ class _Turn:
             round=self._number,
             figures=figures if "failed" in figures else {**figures, **more},
         )
+
+
+def merged(turns: Sequence[Sample]) -> Sample:
+    """Return the sample whose figures are the medians of some turns', or the first that lost something."""
+    first, *others = turns
+    for sample in turns:
+        if "failed" in sample.figures or not others:
+            return sample
+    return evolve(first, figures=_medians([sample.figures for sample in turns]))
+
+
+def _medians(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        key: _medians([each[key] for each in figures])
+        if isinstance(value, dict)
+        else statistics.median(each[key] for each in figures)
+        for key, value in figures[0].items()
+    }
 
 
 def run_load(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from bench.load.grpc import GrpcCalls, stream_request
 from bench.load.http import HttpCalls, chat_request
 from bench.load.meter import tree
 from bench.load.tape import Call, Tape
+from bench.load.witness import Witness
 
 Connection = HttpCalls | GrpcCalls
 
@@ -39,6 +40,7 @@ class Crowd:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.tape = Tape()
+        self.witness = Witness()
         self.connections: list[Connection] = []
         self._by_fd: dict[int, Connection] = {}
         self._poll = select.epoll()
@@ -99,6 +101,7 @@ class Crowd:
             self._read_once(left)
 
     def _read_once(self, wait_s: float) -> None:
+        self.witness.look()
         for fd, _ in self._poll.poll(wait_s):
             connection = self._by_fd[fd]
             connection.read()

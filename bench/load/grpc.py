@@ -5,6 +5,7 @@ import time
 
 from ark_wire import ark_pb2
 from bench.decoders import frames
+from bench.load.arrival import note_arrivals, receive
 from bench.load.tape import STAMP, Call, Tape
 
 _PATH = b"/inference.Inference/StreamingCall"
@@ -49,6 +50,7 @@ class GrpcCalls:
         """Connect, with windows that never close."""
         self._sock = socket.create_connection(("127.0.0.1", self._port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        note_arrivals(self._sock)
         window = frames.INITIAL_WINDOW_SIZE.to_bytes(2, "big") + _WIDE.to_bytes(4, "big")
         settings = frames.frame(frames.SETTINGS, 0, 0, window)
         self._sock.sendall(frames.PREFACE + settings + frames.window_update(0, _WIDE))
@@ -73,8 +75,8 @@ class GrpcCalls:
     def read(self) -> None:
         """Take what has come."""
         assert self._sock is not None  # noqa: S101 (it is connected)
-        data = self._sock.recv(262_144)
-        now, before = time.monotonic(), self.data_frames
+        before = self.data_frames
+        data, now = receive(self._sock)
         if not data:
             for call in self._open.values():
                 call.failure = "closed before the end"

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 
+from bench.load.arrival import note_arrivals, receive
 from bench.load.tape import Call, Tape
 
 
@@ -90,6 +91,7 @@ class HttpCalls:
         self._sock = socket.create_connection(("127.0.0.1", self._port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.settimeout(0)
+        note_arrivals(self._sock)
 
     def fileno(self) -> int:
         """Return the socket's number."""
@@ -108,8 +110,7 @@ class HttpCalls:
         """Take what has come."""
         call = self.calls[-1]
         assert self._sock is not None  # noqa: S101 (it is connected)
-        data = self._sock.recv(262_144)
-        now = time.monotonic()
+        data, now = receive(self._sock)
         if not data:
             call.failure = call.failure or "closed before the end"
             return

@@ -9,6 +9,7 @@ from bench.load.crowd import Crowd, Target
 from bench.load.grpc import GrpcCalls, stream_request
 from bench.load.meter import cpu_s, memory_kb
 from bench.load.tape import Call
+from bench.load.witness import calm
 
 Figures = dict[str, Any]
 PATIENCE_S = 60.0
@@ -41,12 +42,15 @@ def paced(target: Target, *, streams: int, pace_ms: int, warm_s: float, window_s
     crowd.read_until(lambda: not crowd.busy, PATIENCE_S)
     expect_whole(crowd.calls, streams, tokens)
     crowd.close()
+    calm_gaps = gaps_in_calm(crowd)
     return {
         "cpu_us_token": spent / tape.recorded * 1e6,
         "client_us_token": own / tape.recorded * 1e6,
         "tokens_s": tape.recorded / window_s,
         "delay_ms": percentiles(tape.delays),
         "gap_ms": percentiles(tape.gaps),
+        "calm_gap_ms": percentiles(calm_gaps),
+        "calm_share": len(calm_gaps) / max(1, len(tape.gaps)),
         "first_ms": percentiles(first_times(crowd.calls)),
         "tokens_a_read": tape.recorded / max(1, tape.reads),
         **frames_a_read(crowd),
@@ -211,6 +215,13 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 def first_times(calls: Sequence[Call]) -> list[float]:
     """Return the seconds to each call's first token."""
     return [call.first - call.began for call in calls if call.first is not None]
+
+
+def gaps_in_calm(crowd: Crowd) -> list[float]:
+    """Return the gaps between tokens in which the machine was not slow."""
+    slow, tape = crowd.witness.slow_moments(), crowd.tape
+    gaps = zip(tape.gaps, tape.ends, strict=True)
+    return [gap for gap, end in gaps if calm(end - gap, end, slow)]
 
 
 def frames_a_read(crowd: Crowd) -> Figures:

@@ -1,7 +1,6 @@
 """What a client hears: tokens counted and, while it records, when each came and how long it was under way."""
 
 import re
-import time
 from array import array
 from typing import Final
 
@@ -23,6 +22,8 @@ class Tape:
         """Reads that brought tokens, while it records."""
         self.gaps = array("d")
         """Seconds between two tokens of a stream."""
+        self.ends = array("d")
+        """When each of these ended."""
         self.delays = array("d")
         """Seconds from a token's writing to its reading."""
 
@@ -71,8 +72,9 @@ class Call:
             tape.recorded += new
             tape.reads += 1
             # The stamp has ten digits of µs: the difference is taken modulo that.
-            now_us = time.monotonic_ns() // 1000
+            now_us = int(now * 1e6)
             tape.delays.extend((now_us - int(stamp)) % 10**10 / 1e6 for stamp in stamps)
             tape.gaps.append(now - self._last)
             tape.gaps.extend([0.0] * (new - 1))
+            tape.ends.extend([now] * new)
         self._last = now
