@@ -26,7 +26,7 @@ test: setup ## Run all checks and tests
 test-fast: setup ## Run the checks and the tests that need neither model nor processes (< 5 minutes)
 	@.ci/lanes fast
 
-bench: $(BENCH_STAMP) ## Measure the gateway beside other stacks, in 15 minutes (QUICK=1: 3), into docs/performance.md
+bench: $(BENCH_STAMP) ## Measure the gateway beside other stacks, in 20 minutes (QUICK=1: 3), into docs/performance.md
 	$(BIN)/python bench/gateway.py $(if $(QUICK),--quick)
 
 bench-engine: setup ## Measure the CPU engine on this machine and write the figures into docs/engine.md

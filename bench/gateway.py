@@ -1,6 +1,6 @@
 """What the gateway costs beside other ways to do the same: `make bench`.
 
-All of it takes about 15 minutes and writes bench/results/gateway.json and docs/performance.md. With `--quick` it takes 3 and
+All of it takes about 20 minutes and writes bench/results/gateway.json and docs/performance.md. With `--quick` it takes 3 and
 prints only, as does a part of it:
 `python bench/gateway.py --load paced100 --regime stepped --stacks ours,strong --pins pinned --rounds 3`.
 """

@@ -1,6 +1,7 @@
 """The page about performance: its tables and drawings, made from a run's results."""
 
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -91,9 +92,25 @@ def _about(figures: Figures) -> str:
     about = figures.about
     lines = [
         f"{about['date']}, {about['commit']}: {about['machine']}; {about['system']}. Median of {rounds} rounds.",
+        *_left_out(figures),
         *(f"- lost: {line}" for line in failures(figures.samples)),
     ]
     return "\n".join(lines)
+
+
+def _left_out(figures: Figures) -> list[str]:
+    """Return how many gaps were left out as the machine's own."""
+    cells = [(regime, "paced100", pin) for regime in _REGIMES for pin in PINS]
+    shares = [
+        share
+        for place in cells
+        for stack in figures.stacks
+        for share in figures.rounds(place, stack, "calm_share").values()
+    ]
+    if not shares:
+        return []
+    left_out = 100 * (1 - statistics.fmean(shares))
+    return [f"The machine's own slow moments (see below): {left_out:.0f} % of the gaps."]
 
 
 def _tokens(figures: Figures) -> str:

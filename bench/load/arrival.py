@@ -14,7 +14,7 @@ _READ_BYTES: Final = 262_144
 
 
 def note_arrivals(sock: socket.socket) -> None:
-    """Have the kernel note when what comes has come."""
+    """Have the kernel note when what comes has come. It begins to a moment after the first socket of all asks."""
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
 

@@ -1,14 +1,18 @@
 """The benchmark's load client counts right, and takes no answer for whole that is not."""
 
 import os
+import socket
+import time
 from typing import Any
 
 import pytest
 
 from bench.decoders.messages import MODEL
+from bench.load.arrival import note_arrivals, receive
 from bench.load.http import Reply
 from bench.load.loads import Lost, expect_whole, percentiles
 from bench.load.tape import Call, Tape
+from bench.load.witness import Witness, calm
 from bench.rounds import run_load
 from bench.stacks.lineup import Running, running_decoder
 
@@ -54,6 +58,41 @@ def test_a_body_of_known_length_ends_with_it():
     assert not reply.complete
     assert reply.feed(b"at") == b"at"
     assert (reply.status, reply.complete) == (503, True)
+
+
+def test_what_was_read_late_came_when_it_came():
+    one, other = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    with one, other:
+        other.connect(one.getsockname())
+        note_arrivals(other)
+        time.sleep(0.1)  # the kernel begins to note soon after the first socket asks
+        peer, _ = one.accept()
+        with peer:
+            began = time.monotonic()
+            peer.send(b"x")
+            time.sleep(0.2)
+            data, came = receive(other)
+    assert data == b"x"
+    assert began - 0.01 < came < began + 0.1
+
+
+def test_a_slow_moment_spoils_the_gaps_that_it_reaches_into():
+    witness = Witness()
+    witness._times.extend([1.0, 1.1, 1.2, 1.3])
+    witness._took.extend([1e-5, 1e-5, 2e-4, 1e-5])
+    slow = witness.slow_moments()
+    assert slow == [1.2]
+    stretches = [(1.0, 1.1), (1.19, 1.194), (1.1, 1.196), (1.15, 1.25), (1.204, 1.22), (1.21, 1.3)]
+    assert [calm(*each, slow) for each in stretches] == [True, True, False, False, False, True]
+    assert calm(0.0, 9.0, [])
+
+
+def test_a_witness_looks_a_thousand_times_a_second_at_most():
+    witness = Witness()
+    end = time.monotonic() + 0.05
+    while time.monotonic() < end:
+        witness.look()
+    assert 1 < len(witness._times) <= 51
 
 
 def test_percentiles():

@@ -1,12 +1,13 @@
 """What a run found is kept, judged, and told on the page about performance."""
 
 import pytest
+from attrs import evolve
 
 from bench.figures import Figures
 from bench.gateway import KEPT
 from bench.record import Results, read_results, write_results
 from bench.report import PAGE, tables, write_report
-from bench.rounds import Sample
+from bench.rounds import Sample, merged
 
 
 def sample(stack, value, *, cell="backlog", regime="stepped", pin="pinned", number=0, **more):
@@ -60,10 +61,29 @@ def test_the_worse_way_of_pinning_and_the_worse_load_are_told():
 
 def test_what_is_added_is_told_against_the_decoder_read_directly():
     def gaps(stack, p99):
-        return sample(stack, None, cell="paced100", gap_ms={"p50": 20.0, "p99": p99})
+        return sample(stack, None, cell="paced100", calm_gap_ms={"p50": 20.0, "p99": p99})
 
     one = verdict(gaps("ours", 21.8), gaps("strong", 25.0), gaps("direct", 20.5))
     assert (one.standing, one.reached) == (pytest.approx(1.3), "goal")
+
+
+def test_the_page_says_how_many_gaps_were_left_out():
+    found = [
+        sample("ours", 5.0, cell="paced100", number=n, calm_share=0.9 - n / 10) for n in (0, 1)
+    ]
+    assert (
+        "slow moments (see below): 15 % of the gaps." in tables(Figures(results(*found)))["about"]
+    )
+
+
+def test_turns_of_a_round_are_told_by_their_medians():
+    turns = [
+        sample("ours", value, first_ms={"p50": value / 2, "p99": 9.0}) for value in (4.0, 90.0, 6.0)
+    ]
+    figures = merged(turns).figures
+    assert figures == {"cpu_us_token": 6.0, "first_ms": {"p50": 3.0, "p99": 9.0}}
+    lost = evolve(turns[1], figures={"failed": "Lost"})
+    assert merged([turns[0], lost, turns[2]]) == lost
 
 
 def test_a_run_is_kept_and_told_with_what_was_lost(tmp_path):
