@@ -83,7 +83,8 @@ async def test_large_reads_follow_one_another_at_once(
     async with open_pair(flood, gathering(1.0)) as (_, channel):
         began = trio.current_time()
         assert len(await read_all(channel, Mailbox())) == 100
-        assert trio.current_time() - began < 20
+        # Some reads find only the end of what the sockets held; were all set apart, it would take 92 s.
+        assert trio.current_time() - began < 46
 
 
 @pytest.mark.usefixtures("one_is_many")
