@@ -1,4 +1,4 @@
-"""What all API families share: asking an engine in the request's nursery, and answering as a stream or in one piece."""
+"""What all API families share: asking an engine, in the request's nursery or its own task, and answering as a stream or in one piece."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache, partial

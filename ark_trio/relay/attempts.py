@@ -102,7 +102,8 @@ class Attempts:
             error = await self._try(tried, ask, sink)
             if error is None:
                 return
-            decoder = self._another(ask, error, tried)
+            # With an error the sink has been told to end, by who ends all requests.
+            decoder = None if sink.error else self._another(ask, error, tried)
             if decoder is None:
                 sink.fail(error)
             else:
@@ -128,6 +129,8 @@ class Attempts:
             finally:
                 if error := attempt.kept or sink.error:
                     lease.judge(error)
+                    # Not by the record again: it may know another of the request's calls by now.
+                    ask.record.judge = None
             return attempt.kept
 
     async def _call(self, ask: Ask, lease: Lease, attempt: Attempt) -> None:
@@ -147,7 +150,8 @@ class Attempts:
         spell = partial(ask.encode, req_id=new_id(), model=self.fleet.true_name(ask.model))
         if ask.aside is None:
             return spell()
-        return await trio.to_thread.run_sync(spell, limiter=ask.aside)
+        # Who is cancelled need not wait for the thread: nobody has anything of it.
+        return await trio.to_thread.run_sync(spell, limiter=ask.aside, abandon_on_cancel=True)
 
     def _leave(self, stay: trio.CancelScope, ask: Ask, tried: list[Decoder]) -> None:
         """Wait no longer for a decoder that looks dead, if there is another; else it may yet turn out to be only busy."""

@@ -150,7 +150,7 @@ class Gateway:
             raise ShuttingDown(_STOPPED)
 
     async def run_call(self, ask: Ask, sink: FailingSink[Message]) -> None:
-        """Own one backend call from admission to its end; a task of the request's nursery.
+        """Own one backend call from admission to its end, in a task of the request's.
 
         What happens is told through `sink` alone. Cancelled, it gives place, lease and gRPC stream back first.
         """

@@ -39,6 +39,7 @@ class Whole(Generic[M]):
         "_decoder",
         "_ended",
         "_fold",
+        "_missed",
         "_patience",
         "_record",
         "_timer",
@@ -53,6 +54,8 @@ class Whole(Generic[M]):
         self._timer = trio.CancelScope()
         self._code = ""
         """Of the limit that the timer stands for."""
+        self._missed = ""
+        """Of the last limit that was over when something came: perhaps the timer had run out for it already."""
         self._count = 0
         """Messages since the last flush."""
         self._ended = False
@@ -74,7 +77,8 @@ class Whole(Generic[M]):
         if self.error is not None:
             raise self.error
         if not self._ended:
-            raise too_slow(self._code)
+            over = trio.current_time() >= self._timer.deadline
+            raise too_slow(self._code if over else self._missed)
         if not self._patience.begun:
             raise BadBackend("The engine ended the answer before it began.")
         self._fold.feed(self._decoder.end())
@@ -100,6 +104,8 @@ class Whole(Generic[M]):
         if not self._count:
             return
         now = trio.current_time()
+        if now >= self._timer.deadline:
+            self._missed = self._code
         self._record.arrive(self._count, now, now)
         self._count = 0
         self._patience.begun = True
@@ -115,7 +121,7 @@ class Whole(Generic[M]):
 
     def fail(self, error: ArkError) -> None:
         """The call ended badly, or is to end."""
-        if not self._ended:
+        if not self._ended and self._crash is None:
             self._ended = True
             self.error = error
             self._timer.cancel()

@@ -42,7 +42,7 @@ def paced(target: Target, *, streams: int, pace_ms: int, warm_s: float, window_s
     crowd.read_until(lambda: not crowd.busy, PATIENCE_S)
     expect_whole(crowd.calls, streams, tokens)
     crowd.close()
-    calm_gaps = gaps_in_calm(crowd)
+    calm_gaps = gaps_in_calm(crowd, pace_ms / 1000)
     return {
         "cpu_us_token": spent / tape.recorded * 1e6,
         "client_us_token": own / tape.recorded * 1e6,
@@ -217,11 +217,14 @@ def first_times(calls: Sequence[Call]) -> list[float]:
     return [call.first - call.began for call in calls if call.first is not None]
 
 
-def gaps_in_calm(crowd: Crowd) -> list[float]:
-    """Return the gaps between tokens in which the machine was not slow."""
+def gaps_in_calm(crowd: Crowd, pace_s: float) -> list[float]:
+    """Return the gaps between tokens in which the machine was not slow until the next was due.
+
+    However long the gap is: with its own length, the longest would be left out the most.
+    """
     slow, tape = crowd.witness.slow_moments(), crowd.tape
-    gaps = zip(tape.gaps, tape.ends, strict=True)
-    return [gap for gap, end in gaps if calm(end - gap, end, slow)]
+    gaps = zip(tape.gaps, tape.begins, strict=True)
+    return [gap for gap, begin in gaps if calm(begin, begin + pace_s, slow)]
 
 
 def frames_a_read(crowd: Crowd) -> Figures:

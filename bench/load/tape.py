@@ -9,6 +9,8 @@ STAMP: Final = re.compile(rb' (\d{10})"')
 DONE: Final = b"data: [DONE]"
 ENDED: Final = re.compile(rb'"finish_reason": ?"length"')
 _TAIL: Final = 64
+_STAMPS: Final = 10**10
+"""So many there are."""
 
 
 class Tape:
@@ -22,8 +24,8 @@ class Tape:
         """Reads that brought tokens, while it records."""
         self.gaps = array("d")
         """Seconds between two tokens of a stream."""
-        self.ends = array("d")
-        """When each of these ended."""
+        self.begins = array("d")
+        """When each of these began."""
         self.delays = array("d")
         """Seconds from a token's writing to its reading."""
 
@@ -71,10 +73,15 @@ class Call:
         if tape.recording:
             tape.recorded += new
             tape.reads += 1
-            # The stamp has ten digits of µs: the difference is taken modulo that.
             now_us = int(now * 1e6)
-            tape.delays.extend((now_us - int(stamp)) % 10**10 / 1e6 for stamp in stamps)
+            tape.delays.extend(_since(int(stamp), now_us) for stamp in stamps)
             tape.gaps.append(now - self._last)
             tape.gaps.extend([0.0] * (new - 1))
-            tape.ends.extend([now] * new)
+            tape.begins.extend([self._last] + [now] * (new - 1))
         self._last = now
+
+
+def _since(stamp_us: int, now_us: int) -> float:
+    """Return the seconds since a stamp; nothing, where two clocks that are read one after the other disagree by a moment."""
+    passed_us = (now_us - stamp_us) % _STAMPS
+    return passed_us / 1e6 if passed_us < _STAMPS / 2 else 0.0

@@ -52,6 +52,32 @@ async def test_a_large_body_is_parsed_and_spelled_beside_the_event_loop(monkeypa
                 seen["spell"].clear()
 
 
+async def test_nobody_waits_for_a_thread_whose_work_is_for_nothing(monkeypatch):
+    work, begun = threading.Event(), threading.Event()
+
+    def spell_slowly(*args, **more):
+        begun.set()
+        work.wait(10)
+        return encode_chat(*args, **more)
+
+    monkeypatch.setattr(chat_module, "encode_chat", spell_slowly)
+    try:
+        async with open_fake_decoder(saying("a")) as decoder:
+            async with open_stack(decoder.settings()) as stack:
+                client = await stack.connect()
+                body = chat("x" * 200_000, model=MODEL, stream=False)
+                await client.send(post(body, headers="connection: close\r\n"))
+                with trio.fail_after(5):
+                    while not begun.is_set():
+                        await trio.sleep(0.01)
+                    stack.gateway.abort()
+                    await client.read_to_end()
+                assert client.status == 503
+                await client.stream.aclose()
+    finally:
+        work.set()
+
+
 async def test_bodies_together_have_a_bound(autojump_clock: trio.testing.MockClock):
     """Two fit; the third is told so, the first two go on, and room is given back when answers begin or clients leave."""
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n"

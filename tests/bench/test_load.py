@@ -9,8 +9,9 @@ import pytest
 
 from bench.decoders.messages import MODEL
 from bench.load.arrival import note_arrivals, receive
+from bench.load.crowd import Crowd, Target
 from bench.load.http import Reply
-from bench.load.loads import Lost, expect_whole, percentiles
+from bench.load.loads import Lost, expect_whole, gaps_in_calm, percentiles
 from bench.load.tape import Call, Tape
 from bench.load.witness import Witness, calm
 from bench.rounds import run_load
@@ -85,6 +86,25 @@ def test_a_slow_moment_spoils_the_gaps_that_it_reaches_into():
     stretches = [(1.0, 1.1), (1.19, 1.194), (1.1, 1.196), (1.15, 1.25), (1.204, 1.22), (1.21, 1.3)]
     assert [calm(*each, slow) for each in stretches] == [True, True, False, False, False, True]
     assert calm(0.0, 9.0, [])
+
+
+def test_long_gaps_are_left_out_no_more_than_short_ones():
+    """A stack that stalls by itself is not excused by what the machine does meanwhile."""
+    crowd = Crowd(Target(port=0, pid=0))
+    crowd.witness._times.extend([0.9, 1.0, 1.1, 1.2, 1.3])
+    crowd.witness._took.extend([1e-5, 1e-5, 1e-5, 2e-4, 1e-5])
+    crowd.tape.begins.extend([1.0, 1.19])
+    crowd.tape.gaps.extend([0.3, 0.021])
+    assert gaps_in_calm(crowd, 0.02) == [0.3]
+
+
+def test_a_token_that_is_read_before_it_was_written_is_not_late():
+    tape = Tape()
+    tape.recording = True
+    call = Call(tape, 0.0)
+    call.hear(EVENT % 5_000_100, 5.0)
+    call.hear(EVENT % 4_999_000, 5.0)
+    assert list(tape.delays) == pytest.approx([0.0, 0.001])
 
 
 def test_a_witness_looks_a_thousand_times_a_second_at_most():

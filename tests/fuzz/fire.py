@@ -117,10 +117,10 @@ def _watch(target: Target, recent: Sequence[Play]) -> None:
 async def perform(play: Play, port: int, number: int = 0) -> bytes:
     """Play one input and return what came back, and `KEPT` if the gateway kept a connection that was half-closed."""
     sock = trio.socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # From many addresses: all of 127/8 is this host, and no limit per address shall hide the rest.
-    await sock.bind((f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0))
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # From many addresses: all of 127/8 is this host, and no limit per address shall hide the rest.
+        await sock.bind((f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0))
         await sock.connect(("127.0.0.1", port))
         return await _talk(sock, play)
     except OSError:

@@ -18,10 +18,12 @@ from ark_trio.errors import (
     NotFound,
     NotImplementedByEngine,
     Overloaded,
+    ShuttingDown,
     Unavailable,
     UnknownModel,
 )
 from ark_trio.protocol.step import Step
+from ark_trio.relay.attempts import Attempts
 from ark_trio.rpc.outbox import Outbox
 from ark_trio.settings.address import Address
 from tests.support.asgi import Client, open_client
@@ -272,6 +274,31 @@ async def test_what_is_wrong_with_an_answer_is_the_decoders_fault_when_it_ends(
         for count in (0, 1):
             await client.ask("POST", CHAT, body(stream=stream))
             assert decoder.ejection.count == count
+
+
+async def test_of_several_decoders_only_the_one_that_failed_is_blamed():
+    async with fleet_of(ends_at_once, hang, eject_faults=1, retries=0) as (client, _):
+        answer = await client.ask("POST", "/v1/completions", {"model": MODEL, "prompt": ["a", "b"]})
+        assert answer.status == 502
+        counts = [decoder.ejection.count for decoder in client.web.gateway.fleet.decoders]
+        assert sorted(counts) == [0, 1]
+
+
+async def test_nobody_is_asked_in_the_place_of_a_request_that_was_ended(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked: list[Any] = []
+
+    async def fail_as_all_end(_: Attempts, tried: list[Any], __: Any, sink: Any) -> ArkError:
+        asked.append(tried[-1])
+        await trio.lowlevel.checkpoint()
+        sink.fail(ShuttingDown("x"))
+        return Unavailable("y")
+
+    monkeypatch.setattr(Attempts, "_try", fail_as_all_end)
+    async with fleet_of(saying("a"), saying("b")) as (client, _):
+        answer = await client.ask("POST", CHAT, body())
+    assert (answer.status, len(asked)) == (503, 1)
 
 
 async def test_a_client_that_leaves_blames_nobody():

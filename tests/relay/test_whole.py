@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ark_trio.config import Limits
-from ark_trio.errors import ArkError, ShuttingDown, Unavailable
+from ark_trio.errors import ArkError, BadBackend, DeadlineExceeded, ShuttingDown, Unavailable
 from ark_trio.protocol.step import ChoiceDelta, Step
 from ark_trio.relay.record import Record
 from ark_trio.relay.steps import Steps
@@ -131,6 +131,23 @@ async def test_what_comes_in_the_turn_in_which_the_limit_ends_is_in_time(
     assert [step.choices[0].content for _, step in fold.steps] == ["x", "x", "x", "end"]
 
 
+async def test_what_comes_as_the_limit_ends_changes_no_word_of_which_it_was(
+    autojump_clock: trio.testing.MockClock,
+):
+    async def come(whole: Whole[str]) -> None:
+        await trio.sleep(3.0)  # it began two seconds ago
+        whole.feed("x")
+        whole.flush()
+
+    for _ in range(20):  # which of two tasks of one turn comes first is Trio's choice
+        whole = Whole(Echo(), Taken(), Limits(first_token_s=5.0), a_record())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come, whole)
+            with pytest.raises(DeadlineExceeded) as caught:
+                await whole.run(trio.sleep_forever)
+        assert caught.value.code == "first_token_timeout"
+
+
 async def test_what_fails_from_outside_ends_the_call(autojump_clock: trio.testing.MockClock):
     del autojump_clock
     whole, given_up = Whole(Echo(), Taken(), Limits(), a_record()), False
@@ -166,6 +183,17 @@ async def test_an_answer_is_not_lost_to_what_fails_behind_it():
 
     await whole.run(call)
     assert [step.choices[0].content for _, step in fold.steps] == ["0", "end"]
+
+
+async def test_what_is_found_wrong_with_an_answer_outlasts_how_its_call_ends():
+    class Strict(Echo):
+        def feed(self, message: str) -> Step:
+            raise BadBackend(message)
+
+    whole = Whole(Strict(), Taken(), Limits(), a_record())
+    with pytest.raises(BadBackend):
+        await whole.run(lambda: feed(whole, [(0.0, 1)], "fails"))
+    assert whole.error is None  # by which the decoder would be judged
 
 
 async def test_a_fault_of_ours_ends_the_call_and_is_raised():
