@@ -331,21 +331,22 @@ def test_keys_are_added_and_revoked_by_a_reload(host):
     host.run("install", "-o", "ark", "-g", "ark", "-m", "0600", "/dev/null", "/etc/ark/keys")
     host.write("/etc/ark/ark.toml", 'keys_file = "/etc/ark/keys"\n' + ECHO)
     host.ctl("reload", PROXY)
+    wait_for_status(host, "", 401)
     keys = (f"{PLACE}/bin/ark-trio", "keys")
     named = ("--keys-file", "/etc/ark/keys")
-    assert status_with(host, "") == 401
     secret = json.loads(host.run(*keys, "add", "ann", "--json", *named))["key"]
     assert status_with(host, secret) == 401  # not before the reload
     host.ctl("reload", PROXY)
-    assert status_with(host, secret) == 200
+    wait_for_status(host, secret, 200)
     assert host.run("stat", "-c", "%U %G %a", "/etc/ark/keys").strip() == "ark ark 600"
     host.run(*keys, "revoke", "ann", *named)
     host.ctl("reload", PROXY)
-    assert status_with(host, secret) == 401
+    wait_for_status(host, secret, 401)
 
     # A bad file fails the reload for all to see, and the old keys stay.
     secret = json.loads(host.run(*keys, "add", "bob", "--json", *named))["key"]
     host.ctl("reload", PROXY)
+    wait_for_status(host, secret, 200)
     good = host.run("cat", "/etc/ark/keys")
     host.write("/etc/ark/keys", "{")
     refused = host.ctl("reload", PROXY, check=False)
@@ -364,6 +365,11 @@ def test_keys_may_be_a_credential_that_only_root_can_read(host):
     wait_until(lambda: is_ready(host), within_s=10)
     assert status_with(host, "") == 401
     assert status_with(host, secret) == 200
+
+
+def wait_for_status(host: Host, secret: str, status: int) -> None:
+    """Wait until a reload has come into force: of a unit of Type=notify, `systemctl reload` sends the signal and returns."""
+    wait_until(lambda: status_with(host, secret) == status, within_s=10, what=f"status {status}")
 
 
 def status_with(host: Host, secret: str) -> int:
