@@ -32,6 +32,9 @@ YOUNG_S = 10.0
 PAUSE_MAX_S = 30.0
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """Signals that mean something to the gateway."""
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_TOLD_TWICE = 2
+"""The second SIGTERM hurries; of others one that waits is as good as several."""
 
 Work = Callable[[int, Notifier, socket.socket, socket.socket], None]
 """What a worker of a number does: serve, telling the notifier, heeding the signals that arrive on the first socket as bytes,
@@ -60,6 +63,23 @@ class _Worker:
     heard: float
     ready: bool = False
     status: str = ""
+    owed: list[int] = field(factory=list)
+    """Signals that it has not been told of."""
+
+    def owe(self, number: int) -> None:
+        """Have it told of a signal, as soon as it takes more: one that is busy with a storm of reloads must not miss SIGTERM."""
+        if self.owed.count(number) < (_TOLD_TWICE if number in _ENDING else 1):
+            self.owed.append(number)
+        self.pay()
+
+    def pay(self) -> None:
+        """Tell it what it takes now."""
+        with suppress(
+            OSError
+        ):  # it has died, which is seen to elsewhere, or it takes no more for the moment
+            while self.owed:
+                self.voice.send(bytes(self.owed[:1]))
+                del self.owed[0]
 
 
 @frozen(kw_only=True)
@@ -112,7 +132,7 @@ class Supervisor:
                 else:
                     self._hear(key.data)
             self._reap(selector)
-            self._kill_hung()
+            self._tend()
             self._tell()
         signal.set_wakeup_fd(-1)
         return 1 if self._failed else 0
@@ -160,13 +180,12 @@ class Supervisor:
     def _heed(self, number: int) -> None:
         if number == signal.SIGCHLD:
             return
-        if number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
+        if number in _ENDING and not self._stopping:
             self._stopping = True
             self.release()
             self.notifier.status("stopping")
         for worker in self._workers:
-            with suppress(OSError):  # it has died, which is seen to elsewhere
-                worker.voice.send(bytes([number]))
+            worker.owe(number)
 
     def _hear(self, worker: _Worker) -> None:
         with suppress(OSError):
@@ -215,9 +234,11 @@ class Supervisor:
             _Vacancy(number=worker.number, not_before=now + pause_s, pause_s=pause_s)
         )
 
-    def _kill_hung(self) -> None:
+    def _tend(self) -> None:
+        """Tell each worker what it is owed, and kill those that hang."""
         now = time.monotonic()
         for worker in self._workers:
+            worker.pay()
             if now - worker.heard > HUNG_S:
                 log.error("worker_hangs", worker=worker.number, pid=worker.pid)
                 worker.heard = now
