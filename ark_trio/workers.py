@@ -74,9 +74,8 @@ class _Worker:
 
     def pay(self) -> None:
         """Tell it what it takes now."""
-        with suppress(
-            OSError
-        ):  # it has died, which is seen to elsewhere, or it takes no more for the moment
+        # It may have died, which is seen to elsewhere, or take no more for the moment.
+        with suppress(OSError):
             while self.owed:
                 self.voice.send(bytes(self.owed[:1]))
                 del self.owed[0]

@@ -33,8 +33,9 @@ def _paced(streams: int, pace_ms: int) -> dict[str, Any]:
     return {"streams": streams, "pace_ms": pace_ms, "warm_s": 0.3, "window_s": 1.3}
 
 
-def _short(requests: int, *, stream: bool) -> dict[str, Any]:
-    return {"requests": requests, "clients": 8, "tokens": 16, "stream": stream}
+def _short(name: str, *, stream: bool) -> Cell:
+    arguments = {"requests": 400, "clients": 8, "tokens": 16, "stream": stream}
+    return Cell(name=name, load="short", arguments=arguments, regimes=GRPC, turns=3)
 
 
 CELLS = (
@@ -54,20 +55,8 @@ CELLS = (
         direct=True,
     ),
     Cell(name="backlog", load="backlog", arguments={"streams": 32, "tokens": 600}, regimes=GRPC),
-    Cell(
-        name="short_stream",
-        load="short",
-        arguments=_short(400, stream=True),
-        regimes=GRPC,
-        turns=3,
-    ),
-    Cell(
-        name="short_whole",
-        load="short",
-        arguments=_short(400, stream=False),
-        regimes=GRPC,
-        turns=3,
-    ),
+    _short("short_stream", stream=True),
+    _short("short_whole", stream=False),
     Cell(
         name="burst",
         load="burst",

@@ -32,9 +32,8 @@ class Witness:
         if now - self._last < _EVERY_S:
             return
         self._last = now
-        began = (
-            time.thread_time()
-        )  # by its own clock: who shares the core with it is no slow machine
+        # By its own clock: who shares the core with it is no slow machine.
+        began = time.thread_time()
         sum(range(500))
         self._took.append(time.thread_time() - began)
         self._times.append(now)
